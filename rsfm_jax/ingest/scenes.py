@@ -1,0 +1,232 @@
+"""`scenes.yaml`: what a folder of GeoTIFFs holds, read strictly.
+
+A scene is one delivered product: a sensor, an acquisition time and, for each band, a file and the number of the band in it. The
+description states what the files do not. For scale, offset and nodata the order is: `scenes.yaml`, the file's own tags, the sensor.
+Nothing is guessed: what is missing and needed is an `InputError` that names the file, the scene and the field.
+"""
+
+import dataclasses
+import datetime
+import pathlib
+from typing import Any
+
+import yaml
+
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.sensors import Band, Sensor, get_sensor
+
+_SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", "scale", "offset", "nodata", "baseline_offset_dn", "processing_baseline", "mask")
+_BAND_FIELDS = ("file", "index", "scale", "offset", "nodata")
+_MASK_FIELDS = ("file", "index", "invalid")
+
+
+@dataclasses.dataclass(frozen=True)
+class BandSource:
+    """Where one band is and what `scenes.yaml` says about it; None means that it says nothing."""
+
+    band: Band
+    path: pathlib.Path
+    index: int
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskSource:
+    """A quality raster on the bands' ground: pixels whose value is in ``invalid`` are not valid observations."""
+
+    path: pathlib.Path
+    index: int
+    invalid: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One delivered product as described.
+
+    Attributes:
+      id: Unique name.
+      sensor: The registered sensor.
+      acquired_utc: Acquisition time, or None when it was stated to be unknown.
+      bands: Band sources by band name, in the order of the description.
+      mask: A quality raster, or None.
+      baseline_offset_dn: Added to the digital number before scaling (Sentinel-2 baseline 04.00: -1000).
+      described_in: The `scenes.yaml` it comes from.
+    """
+
+    id: str
+    sensor: Sensor
+    acquired_utc: datetime.datetime | None
+    bands: dict[str, BandSource]
+    mask: MaskSource | None
+    baseline_offset_dn: float
+    described_in: pathlib.Path
+
+
+def read_scenes(folder: pathlib.Path) -> list[Scene]:
+    """Reads every `scenes.yaml` below a folder.
+
+    Args:
+      folder: The folder given to ``--scenes``.
+
+    Returns:
+      All scenes, in the order of the files' paths and of their entries.
+
+    Raises:
+      InputError: no folder, no description, no scene, or anything wrong in a description.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--scenes={folder}: no such folder")
+    files = sorted(folder.rglob("scenes.yaml"))
+    if not files:
+        raise InputError(f"--scenes={folder}: no scenes.yaml in it or below; describe your GeoTIFFs in one (docs/data.md shows how)")
+    scenes = [scene for file in files for scene in _read_file(file)]
+    seen: dict[str, Scene] = {}
+    for scene in scenes:
+        if scene.id in seen:
+            raise InputError(
+                f"{scene.described_in}: scene id {scene.id!r} is used twice (also in {seen[scene.id].described_in}); rename one"
+            )
+        seen[scene.id] = scene
+    return scenes
+
+
+def _read_file(file: pathlib.Path) -> list[Scene]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid YAML: {error}") from None
+    except ValueError as error:  # the YAML reader itself parses timestamps
+        raise InputError(f"{file}: acquired_utc: a date does not parse ({error}); write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
+    entries = content.get("scenes") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{file}: field 'scenes' must be a list with at least one scene")
+    return [_read_scene(file, i, entry) for i, entry in enumerate(entries)]
+
+
+def _read_scene(file: pathlib.Path, number: int, entry: Any) -> Scene:
+    where = f"{file}: scenes[{number}]"
+    _known_fields(where, entry, _SCENE_FIELDS)
+    if not entry.get("id"):
+        raise InputError(f"{where}: field 'id' is missing; give the scene a unique name")
+    where = f"{file}: scene {str(entry['id'])!r}"
+    if "sensor" not in entry:
+        raise InputError(f"{where}: field 'sensor' is missing; name one of rsfm_jax/sensors.py")
+    try:
+        sensor = get_sensor(str(entry["sensor"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    described = entry.get("bands")
+    if not isinstance(described, dict) or not described:
+        raise InputError(f"{where}: field 'bands' must map band names to files, as {{B04: red.tif}}")
+    return Scene(
+        id=str(entry["id"]),
+        sensor=sensor,
+        acquired_utc=_read_date(where, entry),
+        bands={str(name): _read_band(where, file.parent, sensor, str(name), band, entry) for name, band in described.items()},
+        mask=_read_mask(where, file.parent, entry.get("mask")),
+        baseline_offset_dn=_read_baseline_offset(where, sensor, entry),
+        described_in=file,
+    )
+
+
+def _known_fields(where: str, entry: Any, known: tuple[str, ...]) -> None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: must be a mapping with the fields {', '.join(known)}")
+    for field in entry:
+        if field not in known:
+            raise InputError(f"{where}: unknown field {field!r} (known: {', '.join(known)}){nearest(str(field), known)}")
+
+
+def _read_date(where: str, entry: dict[str, Any]) -> datetime.datetime | None:
+    value = entry.get("acquired_utc")
+    if value is None:
+        raise InputError(f"{where}: field 'acquired_utc' is missing; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown")
+    if value == "unknown":
+        return None
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise InputError(
+                f"{where}: acquired_utc={value!r} does not parse; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown"
+            ) from None
+    if not isinstance(value, datetime.datetime):
+        raise InputError(f"{where}: acquired_utc={value!r} is not a date; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown")
+    return value.replace(tzinfo=datetime.UTC) if value.tzinfo is None else value.astimezone(datetime.UTC)
+
+
+def _read_number(where: str, field: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where}: field {field!r} is {value!r}, it must be a number")
+    return float(value)
+
+
+def _read_index(where: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{where}: field 'index' is {value!r}, it must be a whole number from 1 (bands in a file count from 1)")
+    return value
+
+
+def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, described: Any, entry: dict[str, Any]) -> BandSource:
+    where = f"{where}, band {name!r}"
+    try:
+        band = sensor.band(name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    described = {"file": described} if isinstance(described, str) else described
+    _known_fields(where, described, _BAND_FIELDS)
+    if not isinstance(described.get("file"), str):
+        raise InputError(f"{where}: field 'file' is missing")
+    merged = {field: described.get(field, entry.get(field)) for field in ("scale", "offset", "nodata")}
+    numbers = {field: _read_number(where, field, value) for field, value in merged.items()}
+    return BandSource(band, _existing(where, root, described["file"]), _read_index(where, described.get("index", 1)), **numbers)
+
+
+def _existing(where: str, root: pathlib.Path, name: str) -> pathlib.Path:
+    path = root / name
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        raise InputError(f"{where}: file {path} does not exist{near}")
+    return path
+
+
+def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | None:
+    if described is None:
+        return None
+    where = f"{where}, mask"
+    _known_fields(where, described, _MASK_FIELDS)
+    invalid = described.get("invalid")
+    if not isinstance(described.get("file"), str) or not isinstance(invalid, list) or not all(isinstance(v, int) for v in invalid):
+        raise InputError(f"{where}: needs 'file' and 'invalid', a list of the whole numbers that mean 'not a valid observation'")
+    return MaskSource(_existing(where, root, described["file"]), _read_index(where, described.get("index", 1)), tuple(invalid))
+
+
+def _read_baseline_offset(where: str, sensor: Sensor, entry: dict[str, Any]) -> float:
+    stated = _read_number(where, "baseline_offset_dn", entry.get("baseline_offset_dn"))
+    baseline = entry.get("processing_baseline")
+    if not sensor.needs_baseline_offset:
+        if stated is not None or baseline is not None:
+            raise InputError(
+                f"{where}: baseline_offset_dn and processing_baseline are for Sentinel-2 level 1C and 2A, not for {sensor.name}"
+            )
+        return 0.0
+    if baseline is not None:
+        try:
+            implied = -1000.0 if float(str(baseline)) >= 4.0 else 0.0
+        except ValueError:
+            raise InputError(f"{where}: processing_baseline={baseline!r} must look like '04.00'") from None
+        if stated is not None and stated != implied:
+            raise InputError(f"{where}: baseline_offset_dn={stated:g} contradicts processing_baseline={baseline} (which means {implied:g})")
+        return implied
+    if stated is None:
+        raise InputError(
+            f"{where}: a Sentinel-2 scene must state its baseline offset, the date does not tell it: add processing_baseline: 'NN.NN' "
+            "(in the product's name and metadata), or baseline_offset_dn: 0 before baseline 04.00 and -1000 from it on"
+        )
+    return stated

@@ -1,0 +1,92 @@
+"""Per-band statistics over valid pixels, exact however long the stream.
+
+Means and squared deviations are merged chip by chip in float64 with the pairwise update of Chan, Golub and LeVeque (1979), which does not
+lose digits as sums of squares do. Values are physical: statistics are in the band's unit.
+
+Legend: H W pixels, C bands.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from rsfm_jax.errors import InputError
+
+
+@dataclasses.dataclass
+class BandStatistics:
+    """Running statistics of one band.
+
+    Attributes:
+      count: Valid pixels seen.
+      mean: Their mean, in the band's unit.
+      squared_deviations: Sum of squared distances to the mean.
+      low: Smallest value.
+      high: Largest value.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squared_deviations: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds a 1-D array of valid physical values."""
+        if values.size == 0:
+            return
+        values = values.astype(np.float64)
+        mean = float(values.mean())
+        deviations = float(np.square(values - mean).sum())
+        total = self.count + values.size
+        delta = mean - self.mean
+        self.squared_deviations += deviations + delta * delta * self.count * values.size / total
+        self.mean += delta * values.size / total
+        self.count = total
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the population."""
+        return math.sqrt(self.squared_deviations / self.count) if self.count else math.nan
+
+
+class Statistics:
+    """Statistics of every (sensor, band) of a dataset."""
+
+    def __init__(self) -> None:
+        self._bands: dict[tuple[str, str], BandStatistics] = {}
+
+    def add_chip(self, sensor: str, bands: tuple[str, ...], physical_HWC: np.ndarray, valid_HWC: np.ndarray) -> None:
+        """Adds the valid pixels of one chip.
+
+        Args:
+          sensor: Sensor name.
+          bands: Band names, in channel order.
+          physical_HWC: Values in the bands' units.
+          valid_HWC: Which of them are observations.
+        """
+        for c, band in enumerate(bands):
+            self._bands.setdefault((sensor, band), BandStatistics()).add(physical_HWC[..., c][valid_HWC[..., c]])
+
+    def to_dict(self, units: dict[tuple[str, str], str]) -> dict[str, dict[str, dict[str, float | str]]]:
+        """Statistics as ``{sensor: {band: {count, mean, std, min, max, unit}}}``.
+
+        Args:
+          units: Unit of each (sensor, band).
+
+        Raises:
+          InputError: a band has no valid pixel, or the same value everywhere: it cannot be normalised.
+        """
+        table: dict[str, dict[str, dict[str, float | str]]] = {}
+        for (sensor, band), s in sorted(self._bands.items()):
+            if s.count == 0:
+                raise InputError(
+                    f"sensor {sensor!r}, band {band!r}: no valid pixel in any kept chip of the split 'train'; leave the band out"
+                )
+            if not s.std > 0:
+                raise InputError(f"sensor {sensor!r}, band {band!r}: is {s.mean:g} in every valid pixel; leave the band out of the layout")
+            row = {"count": s.count, "mean": s.mean, "std": s.std, "min": s.low, "max": s.high, "unit": units[sensor, band]}
+            table.setdefault(sensor, {})[band] = row
+        return table
