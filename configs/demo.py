@@ -43,7 +43,7 @@ def layouts() -> tuple[Layout, ...]:
         one_sentinel2,
         Layout("sentinel2_series", series, stride_m=160.0, sets_per_place=3),
         landsat,
-        Layout("sentinel1_pair", radar, stride_m=640.0),
+        Layout("sentinel1_pair", radar, stride_m=320.0),
     )
 
 

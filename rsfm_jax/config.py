@@ -126,7 +126,7 @@ class IngestConfig:
     layouts: tuple[Layout, ...] = knob((), "the layouts to build; empty: one is drafted for each combination of sensors found")
     seed: int = knob(0, "seed of the date combinations and of the split")
     split_cell_m: float = knob(5000.0, "size of the ground cells that are dealt to the splits, metres")
-    val_share: float = knob(0.1, "share of the ground cells that go to the split 'val'")
+    val_share: float = knob(0.0, "share of the ground cells that go to the split 'val'; 0: no such split")
     min_valid_share: float = knob(0.5, "a chip with a smaller share of valid pixels in any member is rejected")
 
     def validate(self) -> None:

@@ -21,6 +21,8 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
     for name, counts in summary["sets"].items():
         rejected = summary["rejected"][name]
         print(f"{name:<32} {counts.get('train', 0):>7} {counts.get('val', 0):>6} {sum(rejected.values()):>9}")
+        if not counts and not rejected:
+            print(f"{'':<32} no set: its members share no ground large enough for a chip")
         for reason, count in rejected.items():
             print(f"{'':<32} rejected: {count} x {reason}")
     print(f"wrote {out} (every scene and set with its reason: {out / 'manifest.jsonl'})")

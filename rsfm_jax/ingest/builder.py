@@ -7,9 +7,13 @@ y north) and the pixel's width and height, ``time_i`` (3,) = known, year, day of
 """
 
 from collections.abc import Iterable, Iterator
+import contextlib
+import io
 import pathlib
+import shutil
 from typing import Any
 
+from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -87,3 +91,24 @@ class ImageSets(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, examples: Iterable[Example]) -> Iterator[Example]:
         yield from examples
+
+
+def write_layout(layout: Layout, dtypes: list[str], splits: dict[str, Iterable[Example]], root: pathlib.Path) -> None:
+    """Writes the records of one layout into a dataset folder.
+
+    Args:
+      layout: The layout.
+      dtypes: numpy type of the digital numbers of each slot.
+      splits: Keyed examples of each split; every split has at least one.
+      root: The dataset folder.
+    """
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces downloads that do not happen
+            builder = ImageSets(layout=layout, dtypes=dtypes, splits=splits, data_dir=root / "records")
+            builder.download_and_prepare()
+    finally:
+        logging.set_verbosity(verbosity)
+    shutil.rmtree(root / "records" / "downloads", ignore_errors=True)  # an empty folder of TFDS

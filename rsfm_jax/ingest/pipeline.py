@@ -15,17 +15,15 @@ import importlib.metadata
 import itertools
 import json
 import pathlib
-import shutil
 import tempfile
 from typing import Any
 
-from absl import logging
 import numpy as np
 
 from rsfm_jax.config import IngestConfig, Layout, to_dict
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
-from rsfm_jax.ingest.builder import Example, ImageSets
+from rsfm_jax.ingest.builder import Example, write_layout
 from rsfm_jax.ingest.draft import draft_layouts
 from rsfm_jax.ingest.raster import ChipReader, OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
@@ -94,8 +92,7 @@ def _build(scenes: list[OpenScene], layouts: tuple[Layout, ...], config: IngestC
             counts = _write_layout(layout, scenes, config, reader, ledger, statistics, folder)
             if counts:
                 written.append(layout)
-    for scene in scenes:
-        ledger.rows.insert(0, _scene_row(scene, layouts, ledger))
+    ledger.rows[:0] = [_scene_row(scene, layouts, ledger) for scene in scenes]
     if not written:
         raise InputError(f"no image set could be built: {_why_none(layouts, ledger)}")
     units = {(s.scene.sensor.name, name): band.source.band.unit for s in scenes for name, band in s.bands.items()}
@@ -134,16 +131,13 @@ def _write_layout(
         if first is not None:
             splits[split] = itertools.chain([first], examples)
     if not splits:
-        logging.warning("layout %s: no image set kept", layout.name)
         return {}
     if "train" not in splits:
         raise InputError(
             f"layout {layout.name!r}: all its image sets fall into the split 'val'; its ground is too small for ground cells of "
             f"{config.split_cell_m:g} m: set ingest.split_cell_m smaller or ingest.val_share to 0"
         )
-    dtypes = _dtypes(layout, scenes)
-    ImageSets(layout=layout, dtypes=dtypes, splits=splits, data_dir=folder / "records").download_and_prepare()
-    shutil.rmtree(folder / "records" / "downloads", ignore_errors=True)  # an empty folder TFDS makes for downloads
+    write_layout(layout, _dtypes(layout, scenes), splits, folder)
     return ledger.counts(layout.name)
 
 

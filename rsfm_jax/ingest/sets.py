@@ -1,7 +1,7 @@
 """Image sets from overlapping scenes: which members, which pixels, which split. Plans only; nothing is read here.
 
 A place is a window of the first slot's pixel grid. At each place every acquisition of the layout is filled by a scene whose ground
-covers the window; members without resampling are snapped to their own pixel grid, at most half of their own pixel away, and the plan
+covers the window to within a pixel of the coarsest slot; members without resampling are snapped to their own pixel grid, at most half of their own pixel away, and the plan
 keeps where they really lie. Everything that is left out carries a reason.
 """
 
@@ -140,6 +140,7 @@ def plan_sets(layout: Layout, scenes: list[OpenScene], config: IngestConfig) -> 
       The sets, place by place.
     """
     found, _ = candidates(layout, scenes)
+    edge_m = max(slot.gsd_m for slot in layout.slots)  # grids of one product differ by up to a pixel; what is missing is not valid
     for references in _same_grids(found[0], layout.slots[0]):
         crs = metric_crs(references[0])
         pools = [references] + found[1:]
@@ -149,7 +150,9 @@ def plan_sets(layout: Layout, scenes: list[OpenScene], config: IngestConfig) -> 
             for scene in pools[a]
         }
         for rect in _places(references[0], layout, crs):
-            here = [[s for s in pool if (ground := covers[a, s.scene.id]) and ground.contains(rect, 1e-3)] for a, pool in enumerate(pools)]
+            here = [
+                [s for s in pool if (ground := covers[a, s.scene.id]) and ground.contains(rect, edge_m)] for a, pool in enumerate(pools)
+            ]
             for combination in _combinations(layout, here, config.seed, rect):
                 yield _planned(layout, crs, rect, combination, config)
 
