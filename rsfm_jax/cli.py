@@ -50,7 +50,10 @@ def _check_config_file(argv: list[str]) -> None:
         name, equals, value = word.partition("=")
         if name not in ("--config", "-config"):
             continue
-        path = pathlib.Path((value if equals else (argv + [""])[i + 1]).split(":")[0])
+        value = value if equals else (argv + [""])[i + 1]
+        if not value:
+            raise InputError("--config is empty: give an experiment file, for instance --config=configs/demo.py")
+        path = pathlib.Path(value.split(":")[0])
         if not path.is_file():
             near = nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
             raise InputError(f"--config={path}: no such file{near}")
@@ -62,6 +65,13 @@ def _parse_as(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     finally:
         sys.argv = given
+
+
+def _without_traceback(message: str) -> str:
+    """One line of a message that may quote the traceback of a config file: what failed, and where."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    places = [line for line in lines if line.startswith("File ")]
+    return f"{lines[0]} {lines[-1]} ({places[-1]})" if places else " ".join(lines)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -94,7 +104,9 @@ def parse(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"unknown flag --{error.flagname}{nearest(error.flagname, values)}") from None
     except flags.Error as error:
-        raise InputError(str(error)) from None
+        raise InputError(_without_traceback(str(error))) from None
+    except SyntaxError as error:
+        raise InputError(f"--config: {error}") from None
     except (TypeError, KeyError) as error:
         raise InputError(f"a --config override cannot be read: {error}") from None
     if rest[1:]:

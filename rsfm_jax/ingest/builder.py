@@ -18,15 +18,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from rsfm_jax.config import Layout
+from rsfm_jax.data.dataset import BUILDER_NAME, RECORD_VERSION
 
-BUILDER_NAME = "image_sets"
-RECORD_VERSION = "1.0.0"
 Example = tuple[str, dict[str, Any]]
-
-
-def layout_folder(root: pathlib.Path, layout_name: str) -> pathlib.Path:
-    """Where the records of a layout lie in a dataset folder."""
-    return root / "records" / BUILDER_NAME / layout_name / RECORD_VERSION
 
 
 def features(layout: Layout, dtypes: list[str]) -> tfds.features.FeaturesDict:

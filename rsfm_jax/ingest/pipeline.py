@@ -10,6 +10,7 @@ The dataset is written beside its final place and moved there when it is whole:
 from collections import Counter
 from collections.abc import Iterator
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -19,8 +20,10 @@ import tempfile
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 
 from rsfm_jax.config import IngestConfig, Layout, to_dict
+from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
 from rsfm_jax.ingest.builder import Example, write_layout
@@ -29,8 +32,6 @@ from rsfm_jax.ingest.raster import ChipReader, OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import Member, PlannedSet, candidates, plan_sets
 from rsfm_jax.ingest.statistics import Statistics
-
-SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass
@@ -73,7 +74,10 @@ def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig
     layouts = config.layouts or draft_layouts(scenes)
     if not layouts:
         raise InputError(f"--scenes={scenes_dir}: every scene is smaller than 8 pixels; no layout can be drafted")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={out}: cannot be made ({error.strerror}); choose another folder") from None
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-unfinished-", dir=out.parent) as folder:
         unfinished = pathlib.Path(folder) / "dataset"
         unfinished.mkdir()
@@ -124,9 +128,10 @@ def _write_layout(
     for plan in planned:
         if plan.split is None:
             ledger.add("set", layout=layout.name, key=plan.key, split=None, kept=False, reason="touches ground cells of both splits")
+    dtypes = _dtypes(layout, scenes) if planned else []
     splits: dict[str, Iterator[Example]] = {}
     for split in ("train", "val"):
-        examples = _examples([p for p in planned if p.split == split], config, reader, ledger, statistics)
+        examples = _examples([p for p in planned if p.split == split], dtypes, config, reader, ledger, statistics)
         first = next(examples, None)  # TFDS cannot write an empty split
         if first is not None:
             splits[split] = itertools.chain([first], examples)
@@ -137,7 +142,7 @@ def _write_layout(
             f"layout {layout.name!r}: all its image sets fall into the split 'val'; its ground is too small for ground cells of "
             f"{config.split_cell_m:g} m: set ingest.split_cell_m smaller or ingest.val_share to 0"
         )
-    write_layout(layout, _dtypes(layout, scenes), splits, folder)
+    write_layout(layout, dtypes, splits, folder)
     return ledger.counts(layout.name)
 
 
@@ -152,7 +157,7 @@ def _dtypes(layout: Layout, scenes: list[OpenScene]) -> list[str]:
 
 
 def _examples(
-    planned: list[PlannedSet], config: IngestConfig, reader: ChipReader, ledger: Ledger, statistics: Statistics
+    planned: list[PlannedSet], dtypes: list[str], config: IngestConfig, reader: ChipReader, ledger: Ledger, statistics: Statistics
 ) -> Iterator[Example]:
     for plan in planned:
         chips = [_read(reader, plan, member) for member in plan.members]
@@ -168,6 +173,7 @@ def _examples(
             reason = f"a member has less than {config.min_valid_share:g} valid pixels"
             ledger.add("set", **row, kept=False, reason=reason, valid_shares=shares)
             continue
+        chips = [(dn_HWC.astype(dtype, copy=False), valid_HWC) for (dn_HWC, valid_HWC), dtype in zip(chips, dtypes, strict=True)]
         example = _example(plan, chips)
         ledger.add("set", **row, kept=True)
         ledger.digests.append(_digest(example))
@@ -194,7 +200,7 @@ def _example(plan: PlannedSet, chips: list[tuple[np.ndarray, np.ndarray]]) -> di
     x, y = plan.members[0].rect.centre
     example: dict[str, Any] = {
         "key": plan.key,
-        "crs": plan.crs.to_string(),
+        "crs": _crs_name(plan.crs),
         "centre_m": np.array([x, y]),
         "lonlat_deg": plan.footprint_deg,
     }
@@ -210,6 +216,11 @@ def _example(plan: PlannedSet, chips: list[tuple[np.ndarray, np.ndarray]]) -> di
             f"scene_{i}": member.scene.scene.id,
         }
     return example
+
+
+@functools.lru_cache
+def _crs_name(crs: CRS) -> str:
+    return crs.to_string()  # for a CRS without a code, a search through all of them
 
 
 def _digest(example: dict[str, Any]) -> str:

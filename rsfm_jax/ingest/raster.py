@@ -294,7 +294,7 @@ class ChipReader:
           Digital numbers (H, W, C), rounded back to the acquired type when it is an integer, and valid bool (H, W, C).
         """
         dtype = np.result_type(*(scene.bands[name].dtype for name in bands))
-        target = rasterio.transform.from_bounds(rect.left, rect.bottom, rect.right, rect.top, pixels, pixels)
+        target = rasterio.Affine(rect.width_m / pixels, 0, rect.left, 0, -rect.height_m / pixels, rect.top)
         dn_HWC = np.zeros((pixels, pixels, len(bands)), dtype)
         valid_HWC = np.zeros(dn_HWC.shape, bool)
         for c, name in enumerate(bands):
@@ -336,5 +336,6 @@ def _valid(dn_HWC: np.ndarray, rasters: list[BandRaster]) -> np.ndarray:
             continue
         if dtype.kind in "iu" and not (nodata.is_integer() and np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max):
             continue  # the type cannot hold it, so no pixel has it
-        valid_HWC[..., c] &= dn_HWC[..., c] != dtype.type(nodata)
+        with np.errstate(over="ignore"):  # a float64 nodata of a float32 file becomes infinite, which is never valid anyway
+            valid_HWC[..., c] &= dn_HWC[..., c] != dtype.type(nodata)
     return valid_HWC

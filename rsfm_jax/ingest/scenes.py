@@ -5,6 +5,7 @@ description states what the files do not. For scale, offset and nodata the order
 Nothing is guessed: what is missing and needed is an `InputError` that names the file, the scene and the field.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import pathlib
@@ -162,6 +163,9 @@ def _read_date(where: str, entry: dict[str, Any]) -> datetime.datetime | None:
 def _read_number(where: str, field: str, value: Any) -> float | None:
     if value is None:
         return None
+    if isinstance(value, str):  # YAML reads 1e-4, without a point, as text
+        with contextlib.suppress(ValueError):
+            return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{where}: field {field!r} is {value!r}, it must be a number")
     return float(value)

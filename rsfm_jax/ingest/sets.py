@@ -1,8 +1,8 @@
 """Image sets from overlapping scenes: which members, which pixels, which split. Plans only; nothing is read here.
 
 A place is a window of the first slot's pixel grid. At each place every acquisition of the layout is filled by a scene whose ground
-covers the window to within a pixel of the coarsest slot; members without resampling are snapped to their own pixel grid, at most half of their own pixel away, and the plan
-keeps where they really lie. Everything that is left out carries a reason.
+covers the window to within a pixel of the coarsest slot; members without resampling are snapped to their own pixel grid, at most half of
+their own pixel away, and the plan keeps where they really lie. Everything that is left out carries a reason.
 """
 
 from collections.abc import Iterator

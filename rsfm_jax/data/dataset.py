@@ -1,0 +1,85 @@
+"""A dataset folder as ingest wrote it: layouts, statistics, record sources.
+
+Works on any path etils knows, so a dataset may lie in a bucket. Never imports jax: Grain workers import this.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+import tensorflow_datasets as tfds
+
+from rsfm_jax.config import Layout, Slot, layout_from_dict
+from rsfm_jax.errors import InputError
+
+SCHEMA_VERSION = 1  # of dataset.json and of the records; ingest writes it
+BUILDER_NAME = "image_sets"
+RECORD_VERSION = "1.0.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """An opened dataset folder.
+
+    Attributes:
+      path: The folder.
+      layouts: Layouts with at least one training set.
+      statistics: ``{sensor: {band: {count, mean, std, min, max, unit}}}`` over valid pixels of the training split.
+      sets: Number of image sets, ``{layout: {split: count}}``.
+      digest: SHA-256 over all records, whatever their order.
+    """
+
+    path: epath.Path
+    layouts: tuple[Layout, ...]
+    statistics: dict[str, dict[str, dict[str, Any]]]
+    sets: dict[str, dict[str, int]]
+    digest: str
+
+    def source(self, layout: Layout, split: str) -> Sequence[dict[str, Any]]:
+        """Random-access records of one split of a layout."""
+        return tfds.builder_from_directory(str(_records(self.path, layout.name))).as_data_source(split=split)
+
+    def mean_std(self, slot: Slot) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of a slot's bands in their units, float64 (C,) each."""
+        table = self.statistics[slot.sensor]
+        return np.array([table[band]["mean"] for band in slot.bands]), np.array([table[band]["std"] for band in slot.bands])
+
+
+def _records(path: epath.Path, layout_name: str) -> epath.Path:
+    return path / "records" / BUILDER_NAME / layout_name / RECORD_VERSION
+
+
+def open_dataset(path: str) -> Dataset:
+    """Opens a dataset folder.
+
+    Args:
+      path: Folder written by ``python -m rsfm_jax.ingest``.
+
+    Returns:
+      The dataset.
+
+    Raises:
+      InputError: no dataset there, one of another schema version, or records that are missing.
+    """
+    if not path:
+        raise InputError("config.data.path is empty: give the folder that rsfm_jax.ingest wrote, --config.data.path=data/run1")
+    folder = epath.Path(path)
+    if not (folder / "dataset.json").exists():
+        raise InputError(f"config.data.path={path}: no dataset.json there; make the dataset with python -m rsfm_jax.ingest --out={path}")
+    try:
+        fields = json.loads((folder / "dataset.json").read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{folder / 'dataset.json'}: not valid JSON ({error}); ingest again") from None
+    if fields.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{folder / 'dataset.json'}: schema_version is {fields.get('schema_version')!r}, this version reads {SCHEMA_VERSION}; "
+            "ingest the scenes again with this version"
+        )
+    layouts = tuple(layout_from_dict({k: v for k, v in layout.items() if k != "dtypes"}) for layout in fields["layouts"])
+    for layout in layouts:
+        if not (_records(folder, layout.name) / "dataset_info.json").exists():
+            raise InputError(f"{folder}: the records of layout {layout.name!r} are missing; the folder is not whole, ingest again")
+    return Dataset(folder, layouts, fields["statistics"], fields["sets"], fields["digest"])

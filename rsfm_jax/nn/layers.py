@@ -1,0 +1,140 @@
+"""The parts of a transformer block. Parameters are float32 and carry logical axis names; products run in the compute dtype.
+
+Logical axes: 'embed' (width), 'mlp' (hidden width of the MLP), 'heads' (heads x head dim, also of fused qkv), 'values' (values of a
+patch), 'features' (inputs of small projections), 'layers' (stacked blocks). What they mean on a mesh is `rsfm_jax.parallel.sharding`'s
+business.
+
+Tokens of all examples are flattened to (B * T, D) between attentions: one large product is faster than B small ones.
+
+Legend: B batch, T tokens, D width, A heads, E head dim.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+LAYER_NORM_EPSILON = 1e-6
+
+
+def linear(inputs: int, outputs: int, axes: tuple[str, str], dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear layer with Xavier-uniform kernel and zero bias (MAE's initialisation).
+
+    Args:
+      inputs: Width of the input.
+      outputs: Width of the output.
+      axes: Logical names of the kernel's two axes.
+      dtype: Compute dtype.
+      rngs: Source of the initial kernel.
+
+    Returns:
+      The layer; its kernel is (inputs, outputs).
+    """
+    return nnx.Linear(
+        inputs,
+        outputs,
+        kernel_init=nnx.with_partitioning(nnx.initializers.xavier_uniform(), axes),
+        bias_init=nnx.with_partitioning(nnx.initializers.zeros_init(), (axes[1],)),
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        rngs=rngs,
+    )
+
+
+def token(width: int, rngs: nnx.Rngs) -> nnx.Param:
+    """A learned vector (D,), drawn from N(0, 0.02)."""
+    return nnx.Param(nnx.with_partitioning(nnx.initializers.normal(0.02), ("embed",))(rngs.params(), (width,)))
+
+
+def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer normalisation in float32 with epsilon 1e-6."""
+    return nnx.LayerNorm(
+        width,
+        epsilon=LAYER_NORM_EPSILON,
+        use_fast_variance=False,
+        scale_init=nnx.with_partitioning(nnx.initializers.ones_init(), ("embed",)),
+        bias_init=nnx.with_partitioning(nnx.initializers.zeros_init(), ("embed",)),
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        rngs=rngs,
+    )
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with fused qkv; softmax in float32."""
+
+    def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        """Builds the projections.
+
+        Args:
+          width: D.
+          heads: A; divides D.
+          dtype: Compute dtype.
+          rngs: Source of the initial parameters.
+        """
+        self.heads = heads
+        self.qkv = linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
+        self.proj = linear(width, width, ("heads", "embed"), dtype, rngs)
+
+    def __call__(self, x_XD: jax.Array, tokens: int, real_BT: jax.Array) -> jax.Array:
+        """Attends within each example.
+
+        Args:
+          x_XD: Tokens of all examples, (B * T, D).
+          tokens: T.
+          real_BT: Which tokens hold an observation; the others are never attended to.
+
+        Returns:
+          (B * T, D) in the compute dtype.
+        """
+        width = x_XD.shape[-1]
+        qkv = self.qkv(x_XD).reshape(-1, tokens, 3, self.heads, width // self.heads)
+        q_BATE, k_BATE, v_BATE = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
+        scores = jnp.einsum("bate,base->bats", q_BATE * (width // self.heads) ** -0.5, k_BATE, preferred_element_type=jnp.float32)
+        scores = jnp.where(real_BT[:, None, None, :], scores, -1e9)
+        weights = jax.nn.softmax(scores, axis=-1).astype(v_BATE.dtype)
+        mixed = jnp.einsum("bats,base->bate", weights, v_BATE).transpose(0, 2, 1, 3)
+        return self.proj(mixed.reshape(-1, width))
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with the exact (erf) GELU between them."""
+
+    def __init__(self, width: int, hidden: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        """Builds the layers.
+
+        Args:
+          width: D.
+          hidden: Hidden width.
+          dtype: Compute dtype.
+          rngs: Source of the initial parameters.
+        """
+        self.fc1 = linear(width, hidden, ("embed", "mlp"), dtype, rngs)
+        self.fc2 = linear(hidden, width, ("mlp", "embed"), dtype, rngs)
+
+    def __call__(self, x_XD: jax.Array) -> jax.Array:
+        """Applies the MLP to (B * T, D)."""
+        return self.fc2(jax.nn.gelu(self.fc1(x_XD), approximate=False))
+
+
+class Block(nnx.Module):
+    """A pre-norm transformer block; the residual stream is float32."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        """Builds the block.
+
+        Args:
+          width: D.
+          heads: A.
+          mlp_ratio: Hidden width over D.
+          dtype: Compute dtype.
+          rngs: Source of the initial parameters.
+        """
+        self.norm1 = layer_norm(width, rngs)
+        self.attn = Attention(width, heads, dtype, rngs)
+        self.norm2 = layer_norm(width, rngs)
+        self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
+
+    def __call__(self, x_XD: jax.Array, tokens: int, real_BT: jax.Array) -> jax.Array:
+        """Applies the block to (B * T, D); see `Attention.__call__` for the arguments."""
+        x_XD = x_XD + self.attn(self.norm1(x_XD), tokens, real_BT).astype(jnp.float32)
+        return x_XD + self.mlp(self.norm2(x_XD)).astype(jnp.float32)

@@ -1,0 +1,65 @@
+"""A stack of equal blocks: parameters with a leading layer axis, run by one scan, recomputed as asked.
+
+Legend: B batch, T tokens, D width, L layers.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from rsfm_jax.nn.layers import Block
+
+LAYERS_AXIS = "layers"
+
+
+class BlockStack(nnx.Module):
+    """``depth`` blocks whose parameters are stacked along a leading axis named 'layers'."""
+
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_ratio: float, dtype: jnp.dtype, remat: str, unroll: int, rngs: nnx.Rngs
+    ) -> None:
+        """Initialises every block with its own key.
+
+        Args:
+          width: D.
+          depth: L.
+          heads: Attention heads.
+          mlp_ratio: Hidden width of the MLPs over D.
+          dtype: Compute dtype.
+          remat: "none", "dots" (keep matrix products, recompute the rest) or "full".
+          unroll: Blocks per scan iteration; 0 unrolls all.
+          rngs: Source of the initial parameters.
+        """
+        self.remat, self.unroll = remat, unroll or depth
+
+        def build(key: jax.Array) -> nnx.State:
+            return nnx.state(Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key)))
+
+        one = nnx.eval_shape(lambda: Block(width, heads, mlp_ratio, dtype, nnx.Rngs(0)))
+        stacked = jax.vmap(build)(jax.random.split(rngs.params(), depth))
+        for _, variable in nnx.to_flat_state(stacked):
+            names = variable.get_metadata().get("out_sharding")
+            variable.set_metadata(out_sharding=(LAYERS_AXIS, *names))
+        self.layers = nnx.merge(nnx.graphdef(one), stacked)
+
+    def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> jax.Array:
+        """Runs all blocks.
+
+        Args:
+          x_BTD: float32 tokens.
+          real_BT: Which tokens hold an observation.
+
+        Returns:
+          float32 (B, T, D).
+        """
+        B, T, D = x_BTD.shape
+        graphdef, state = nnx.split(self.layers)
+
+        def run(x_XD: jax.Array, layer: nnx.State) -> tuple[jax.Array, None]:
+            return nnx.merge(graphdef, layer)(x_XD, T, real_BT), None
+
+        if self.remat != "none":
+            policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
+            run = jax.checkpoint(run, policy=policy)
+        x_XD, _ = jax.lax.scan(run, x_BTD.reshape(B * T, D), state, unroll=self.unroll)
+        return x_XD.reshape(B, T, D)

@@ -1,0 +1,143 @@
+"""Anchor-aware masking in ground coordinates.
+
+One member of the set is the anchor and draws a random field over its patches. Every other member gets its policy from its relation to the
+anchor: `consistent` hides the patches whose ground the anchor hides, by overlap area, so that another sensor cannot leak the answer and
+GSDs and footprints may differ; `independent` draws anew, for the same sensor at another time. Slots of one acquisition always share one
+draw: bands of one moment would leak each other.
+
+Grids are axis-aligned, so the overlap of two members' patches is the product of a row and a column fraction and the hidden share of every
+patch is ``R M C^T`` for the anchor's hidden patches M: two small products, static shapes.
+
+All of it is a function of one key per example. Each member keeps exactly ``visible_count`` patches; patches without a valid pixel are
+hidden first.
+
+Source: A2-MAE (arXiv 2406.08079), the intention its text states; the released code keeps only patches of the first image.
+
+Legend: B batch, T members, N patches of a member, K visible patches; I J rows and columns of patches.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from rsfm_jax.config import Layout, MaskConfig, Slot
+
+_TIE = 1e-3  # weight of the random order among patches that are hidden to the same share
+_NEVER_VISIBLE = 4.0  # added to patches without a valid pixel, above any other score
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """Masks of a batch, a tuple entry for each slot.
+
+    Attributes:
+      ids_keep: Visible patches, int32 (B, K).
+      ids_restore: Place of each patch in the order (visible, removed); the inverse of that order, int32 (B, N).
+      hidden: 1 where a patch is removed, bool (B, N).
+    """
+
+    ids_keep: tuple[jax.Array, ...]
+    ids_restore: tuple[jax.Array, ...]
+    hidden: tuple[jax.Array, ...]
+
+
+def visible_count(patches: int, ratio: float) -> int:
+    """How many of a member's patches stay visible: round(N (1 - ratio)), at least one and not all."""
+    return min(max(round(patches * (1.0 - ratio)), 1), patches - 1)
+
+
+def sample_masks(keys_B: jax.Array, layout: Layout, config: MaskConfig, grids_m: Sequence[jax.Array], real: Sequence[jax.Array]) -> Masks:
+    """Draws the masks of a batch.
+
+    Args:
+      keys_B: One random key for each example, a function of seed and global index.
+      layout: The sets' layout.
+      config: Ratio, anchor and policies.
+      grids_m: For each slot the pixel grid, float32 (B, 4); see `rsfm_jax.nn.positions.patch_centres_m`.
+      real: For each slot which patches hold a valid pixel, bool (B, N).
+
+    Returns:
+      The masks.
+    """
+
+    def one(key: jax.Array, grids: list[jax.Array], real_N: list[jax.Array]) -> Masks:
+        scores = _scores(key, layout, config, grids)
+        orders = [jnp.argsort(s.reshape(-1) + _NEVER_VISIBLE * ~r, stable=True) for s, r in zip(scores, real_N, strict=True)]
+        restores = [jnp.argsort(order) for order in orders]
+        counts = [visible_count(slot.tokens, config.ratio) for slot in layout.slots]
+        return Masks(
+            ids_keep=tuple(order[:count] for order, count in zip(orders, counts, strict=True)),
+            ids_restore=tuple(restores),
+            hidden=tuple(restore >= count for restore, count in zip(restores, counts, strict=True)),
+        )
+
+    return jax.vmap(one)(keys_B, list(grids_m), list(real))
+
+
+def _scores(key: jax.Array, layout: Layout, config: MaskConfig, grids: list[jax.Array]) -> list[jax.Array]:
+    """The score (I, J) of each slot's patches: the lowest stay visible."""
+    slots, T = layout.slots, len(layout.slots)
+    anchor_key, *keys = jax.random.split(key, T + 1)
+    noise = [jax.random.uniform(k, (slot.grid, slot.grid)) for k, slot in zip(keys, slots, strict=True)]
+    if config.anchor != "random":
+        by_gsd = min if config.anchor == "finest" else max
+        return _scores_for(by_gsd(range(T), key=lambda i: slots[i].gsd_m), layout, config, grids, noise)
+    chosen = jax.random.randint(anchor_key, (), 0, T)
+    every = [_scores_for(anchor, layout, config, grids, noise) for anchor in range(T)]
+    return [sum(jnp.where(chosen == anchor, every[anchor][t], 0.0) for anchor in range(T)) for t in range(T)]  # pyright: ignore[reportReturnType]
+
+
+def _scores_for(anchor: int, layout: Layout, config: MaskConfig, grids: list[jax.Array], noise: list[jax.Array]) -> list[jax.Array]:
+    leads = {i: group[0] for group in layout.acquisitions() for i in group}
+    scores = []
+    for t in range(len(layout.slots)):
+        follows = anchor if policy(layout, config, anchor, t) == "consistent" else leads[t]
+        scores.append(noise[t] if follows == t else _follow(layout.slots, config.ratio, grids, noise, follows, t))
+    return scores
+
+
+def policy(layout: Layout, config: MaskConfig, anchor: int, member: int) -> str:
+    """The policy of a member, from its relation to the anchor."""
+    a, m = layout.slots[anchor], layout.slots[member]
+    if anchor == member or (a.acquisition and a.acquisition == m.acquisition):
+        return config.same_acquisition
+    return config.other_time if a.sensor == m.sensor else config.other_sensor
+
+
+def _follow(slots: Sequence[Slot], ratio: float, grids: list[jax.Array], noise: list[jax.Array], leader: int, member: int) -> jax.Array:
+    """Scores a member's patches by the share of their ground that the leader hides; ties by the leader's noise, then by its own."""
+    count = visible_count(slots[leader].tokens, ratio)
+    ranks = jnp.argsort(jnp.argsort(noise[leader].reshape(-1)))
+    hidden_IJ = (ranks >= count).reshape(noise[leader].shape).astype(jnp.float32)
+    R, C = overlap_fractions(grids[member], slots[member], grids[leader], slots[leader])
+    covered = R.sum(axis=1)[:, None] * C.sum(axis=1)[None, :]
+    tie = R @ noise[leader] @ C.T + (1.0 - covered) * noise[member] + _TIE * noise[member]
+    return R @ hidden_IJ @ C.T + _TIE * tie
+
+
+def overlap_fractions(grid_m_4: jax.Array, slot: Slot, other_grid_m_4: jax.Array, other: Slot) -> tuple[jax.Array, jax.Array]:
+    """Shares of one member's patch rows and columns that lie in another member's patch rows and columns.
+
+    Args:
+      grid_m_4: Pixel grid of the member, float32 (4,).
+      slot: Its slot.
+      other_grid_m_4: Pixel grid of the other member.
+      other: Its slot.
+
+    Returns:
+      R (I, I') and C (J, J'); the share of patch (i, j) that lies in the other's patch (i', j') is ``R[i, i'] * C[j, j']``.
+    """
+
+    def fractions(start: jax.Array, pixel: jax.Array, other_start: jax.Array, other_pixel: jax.Array) -> jax.Array:
+        size, other_size = pixel * slot.patch, other_pixel * other.patch
+        low = start + jnp.arange(slot.grid) * size
+        other_low = other_start + jnp.arange(other.grid) * other_size
+        shared = jnp.minimum(low[:, None] + size, other_low + other_size) - jnp.maximum(low[:, None], other_low)
+        return jnp.maximum(shared, 0.0) / size
+
+    south, other_south = -grid_m_4[1], -other_grid_m_4[1]
+    rows = fractions(south, grid_m_4[3], other_south, other_grid_m_4[3])
+    return rows, fractions(grid_m_4[0], grid_m_4[2], other_grid_m_4[0], other_grid_m_4[2])

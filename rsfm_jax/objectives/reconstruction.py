@@ -1,0 +1,53 @@
+"""Norm-pix reconstruction loss on hidden patches, valid values only.
+
+Legend: B batch, N patches of a member, P values of a patch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+NORM_PIX_EPSILON = 1e-6
+
+
+def patch_moments(values_BNP: jax.Array, valid_BNP: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and unbiased variance of each patch's valid values.
+
+    Args:
+      values_BNP: Values; what is not valid is ignored, NaN included.
+      valid_BNP: Which values are observations.
+
+    Returns:
+      float32 (B, N, 1) each; zero where a patch has too few valid values.
+    """
+    count = valid_BNP.sum(axis=-1, keepdims=True).astype(jnp.float32)
+    values_BNP = jnp.where(valid_BNP, values_BNP, 0.0)
+    mean = values_BNP.sum(axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
+    squares = jnp.where(valid_BNP, jnp.square(values_BNP - mean), 0.0).sum(axis=-1, keepdims=True)
+    return mean, squares / jnp.maximum(count - 1.0, 1.0)
+
+
+def reconstruction_loss(
+    predicted_BNP: jax.Array, values_BNP: jax.Array, valid_BNP: jax.Array, hidden_BN: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Squared error against the patch-normalised values: per patch the mean over valid values, per example the sum over hidden patches.
+
+    A patch without a valid value counts neither in the sum nor in the number of patches. Predicting every patch's mean gives about 1.
+
+    Args:
+      predicted_BNP: Predictions of the normalised values.
+      values_BNP: True values.
+      valid_BNP: Which of them are observations.
+      hidden_BN: Which patches were removed.
+
+    Returns:
+      float32 (B,) sum of the hidden patches' errors, and float32 (B,) number of patches scored.
+
+    Source: MAE (arXiv 2111.06377) section 4.1, "reconstruction target"; facebookresearch/mae forward_loss (unbiased variance, 1e-6).
+    """
+    mean, variance = patch_moments(values_BNP, valid_BNP)
+    target_BNP = (jnp.where(valid_BNP, values_BNP, 0.0) - mean) / jnp.sqrt(variance + NORM_PIX_EPSILON)
+    errors = jnp.where(valid_BNP, jnp.square(predicted_BNP - target_BNP), 0.0)
+    count_BN = valid_BNP.sum(axis=-1)
+    scored_BN = (hidden_BN & (count_BN > 0)).astype(jnp.float32)
+    patch_error_BN = errors.sum(axis=-1) / jnp.maximum(count_BN, 1)
+    return (patch_error_BN * scored_BN).sum(axis=1), scored_BN.sum(axis=1)

@@ -1,0 +1,111 @@
+"""Reconstruction pictures: input, masked input and reconstruction of a set's members, in physical values and sensible colours.
+
+Legend: B examples, H W pixels, C bands, N patches, P values of a patch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+from PIL import Image, ImageDraw
+
+from rsfm_jax.config import Config, Layout, Slot
+from rsfm_jax.models.build import AbstractModel, Params
+from rsfm_jax.nn.patchify import patchify, unpatchify
+from rsfm_jax.objectives.reconstruction import NORM_PIX_EPSILON, patch_moments
+from rsfm_jax.parallel.sharding import replicated
+from rsfm_jax.sensors import get_sensor
+from rsfm_jax.train.step import Batch, masks_of, predict
+
+EXAMPLES = 2
+_TILE = 160
+_HIDDEN = 0.35  # grey of removed patches
+_INVALID = (0.45, 0.1, 0.35)  # colour of pixels without an observation
+Reconstruct = Callable[[Params, Batch], list[dict[str, jax.Array]]]
+
+
+def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh: Mesh) -> Reconstruct:
+    """A jitted function that reconstructs the first examples of a batch.
+
+    Args:
+      model: The model's definition.
+      config: The experiment.
+      layout: The layout.
+      mesh: The mesh.
+
+    Returns:
+      A function of (params, batch) to, per slot, ``pixels``, ``reconstruction`` (visible patches as they are) in normalised values,
+      ``hidden`` and ``valid``, each (B, H, W, C), and ``time`` (B, 3).
+    """
+
+    def reconstruct(params: Params, batch: Batch) -> list[dict[str, jax.Array]]:
+        masks = masks_of(config, layout, batch)
+        shown = []
+        for slot, member, predicted, hidden in zip(
+            layout.slots, batch["members"], predict(model, layout, params, batch, masks), masks.hidden, strict=True
+        ):
+            values, valid = patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch)
+            mean, variance = patch_moments(values, valid)
+            hidden_BNP = jnp.broadcast_to(hidden[..., None], values.shape)
+            filled = jnp.where(hidden_BNP, predicted * jnp.sqrt(variance + NORM_PIX_EPSILON) + mean, values)
+            planes = {"pixels": values, "reconstruction": filled, "hidden": hidden_BNP, "valid": valid}
+            images = {name: unpatchify(x[:EXAMPLES], slot.patch, slot.grid, slot.grid) for name, x in planes.items()}
+            shown.append(images | {"time": member["time"][:EXAMPLES]})
+        return shown
+
+    return jax.jit(reconstruct, out_shardings=replicated(mesh))
+
+
+def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    """Draws a picture: a row for each member, for each example the columns input, masked input, reconstruction.
+
+    Args:
+      layout: The layout.
+      statistics: The dataset's statistics, to undo the normalisation.
+      shown: What the function of `make_reconstruct` returned, as numpy.
+
+    Returns:
+      uint8 (height, width, 3).
+    """
+    rows = []
+    for slot, images in zip(layout.slots, shown, strict=True):
+        tiles = [tile for b in range(len(images["pixels"])) for tile in _tiles(slot, statistics[slot.sensor], images, b)]
+        rows.append(np.concatenate([_caption(slot, images["time"], sum(t.shape[1] for t in tiles)), np.concatenate(tiles, axis=1)]))
+    return np.concatenate(rows)
+
+
+def display_bands(slot: Slot) -> list[int]:
+    """Channels shown as red, green and blue: the sensor's own choice where the slot has it, else the first three bands, or one as grey."""
+    wanted = [band for band in get_sensor(slot.sensor).display if band in slot.bands]
+    if len(wanted) in (1, 3) and len(wanted) == len(get_sensor(slot.sensor).display):
+        return [slot.bands.index(band) for band in wanted]
+    return [2, 1, 0] if len(slot.bands) >= 3 else [0]
+
+
+def _tiles(slot: Slot, table: dict[str, Any], images: dict[str, np.ndarray], b: int) -> list[np.ndarray]:
+    channels = display_bands(slot)
+    mean = np.array([table[slot.bands[c]]["mean"] for c in channels])
+    std = np.array([table[slot.bands[c]]["std"] for c in channels])
+    valid, hidden = (images[name][b][..., channels] for name in ("valid", "hidden"))
+    physical = {name: images[name][b][..., channels] * std + mean for name in ("pixels", "reconstruction")}
+    seen = np.where(valid, physical["pixels"], np.nan).reshape(-1, len(channels))
+    low, high = np.nanpercentile(seen, [2, 98], axis=0) if valid.any() else (mean - std, mean + std)
+    bright = {name: np.clip((x - low) / np.maximum(high - low, 1e-9), 0, 1) for name, x in physical.items()}
+    planes = [bright["pixels"], np.where(hidden, _HIDDEN, bright["pixels"]), bright["reconstruction"]]
+    return [_tile(np.where(valid.all(axis=-1, keepdims=True), np.broadcast_to(x, (*x.shape[:2], 3)), _INVALID)) for x in planes]
+
+
+def _tile(image_HW3: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray((255 * image_HW3).astype(np.uint8)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+    return np.pad(np.asarray(picture), ((2, 2), (2, 2), (0, 0)), constant_values=255)
+
+
+def _caption(slot: Slot, time_B3: np.ndarray, width: int) -> np.ndarray:
+    band = Image.new("RGB", (width, 14), "white")
+    shown = "/".join(slot.bands[c] for c in display_bands(slot))
+    dates = ", ".join(f"{year:.0f} day {day + 1:.0f}" if known else "date unknown" for known, year, day in time_B3)
+    ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m  [{dates}]  input, masked, reconstruction", fill="black")
+    return np.asarray(band)

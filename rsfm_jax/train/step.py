@@ -1,0 +1,99 @@
+"""The train step: one pure function, jitted once per layout, with explicit shardings and donation.
+
+Legend: B batch, N patches of a member, P values of a patch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+import zlib
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import optax
+
+from rsfm_jax.config import Config, Layout
+from rsfm_jax.models.build import AbstractModel, Params, merge
+from rsfm_jax.nn.patchify import patchify
+from rsfm_jax.objectives.masking import Masks, sample_masks
+from rsfm_jax.objectives.reconstruction import reconstruction_loss
+from rsfm_jax.parallel.sharding import batch_sharding, replicated
+from rsfm_jax.train.state import TrainState
+
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def example_keys(seed: int, layout: Layout, global_index_B: jax.Array) -> jax.Array:
+    """One random key per example, a function of the seed, the layout's name and the global index alone."""
+    root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(layout.name.encode()))
+    return jax.vmap(lambda index: jax.random.fold_in(root, index))(global_index_B)
+
+
+def masks_of(config: Config, layout: Layout, batch: Batch) -> Masks:
+    """The masks of a batch."""
+    members = batch["members"]
+    real = [patchify(m["valid"], slot.patch).any(axis=-1) for slot, m in zip(layout.slots, members, strict=True)]
+    keys = example_keys(config.train.seed, layout, batch["global_index"])
+    return sample_masks(keys, layout, config.mask, [m["grid_m"] for m in members], real)
+
+
+def predict(model: AbstractModel, layout: Layout, params: Params, batch: Batch, masks: Masks) -> list[jax.Array]:
+    """Predicted patch-normalised values of every patch, per slot float32 (B, N, P)."""
+    return merge(model.graphdef, params)(layout, batch["members"], masks.ids_keep, masks.ids_restore)
+
+
+def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout, batch: Batch) -> tuple[jax.Array, Metrics]:
+    """The loss of a batch: each slot's mean error over its hidden patches, then the mean over slots that have any.
+
+    Args:
+      params: Parameters.
+      model: The model's definition.
+      config: The experiment.
+      layout: The batch's layout.
+      batch: From `rsfm_jax.data.stream`.
+
+    Returns:
+      The loss, and ``slot_losses`` (T,) and ``example_errors`` (B,) for the log.
+    """
+    masks = masks_of(config, layout, batch)
+    predictions = predict(model, layout, params, batch, masks)
+    slot_losses, scored, example_errors = [], [], jnp.zeros(batch["global_index"].shape)
+    for slot, member, predicted, hidden in zip(layout.slots, batch["members"], predictions, masks.hidden, strict=True):
+        values, valid = patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch)
+        errors_B, patches_B = reconstruction_loss(predicted, values, valid, hidden)
+        slot_losses.append(errors_B.sum() / jnp.maximum(patches_B.sum(), 1.0))
+        scored.append(patches_B.sum() > 0)
+        example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(layout.slots)
+    loss = jnp.stack(slot_losses).sum() / jnp.maximum(jnp.stack(scored).sum(), 1)
+    return loss, {"slot_losses": jnp.stack(slot_losses), "example_errors": example_errors}
+
+
+def make_step(
+    model: AbstractModel, optimizer: optax.GradientTransformation, config: Config, layout: Layout, abstract: TrainState, mesh: Mesh
+) -> Step:
+    """The jitted train step of one layout.
+
+    Args:
+      model: The model's definition.
+      optimizer: The update rule.
+      config: The experiment.
+      layout: The layout.
+      abstract: Shapes and shardings of the state.
+      mesh: The mesh.
+
+    Returns:
+      A function of (state, batch) to (state, metrics); the state given is donated. Metrics: ``loss``, ``slot_losses``,
+      ``example_errors``, ``grad_norm``.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, model, config, layout, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    placed = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, replicated(mesh)), donate_argnums=0)
