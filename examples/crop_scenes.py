@@ -21,7 +21,7 @@ COLORADO_DATES = ("2008142PAC01", "2008174PAC01", "2008206PAC01", "2008238PAC01"
 def copy_window(source: pathlib.Path, target: pathlib.Path, window: Window | None = None) -> None:
     """Copies a window of a GeoTIFF, pixel by pixel, in compressed tiles."""
     with rasterio.open(source) as dataset:
-        window = window or Window(0, 0, dataset.width, dataset.height)
+        window = window or Window(0, 0, dataset.width, dataset.height)  # pyright: ignore[reportCallIssue]
         profile = {
             "driver": "GTiff",
             "dtype": dataset.dtypes[0],

@@ -22,7 +22,7 @@ Sources of the figures:
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from rsfm_jax.errors import InputError, nearest
 
@@ -124,8 +124,8 @@ def _sentinel2(level: str, leave_out: tuple[str, ...], nodata: float, needs_offs
 _TM = (("B1", 450, 520), ("B2", 520, 600), ("B3", 630, 690), ("B4", 760, 900), ("B5", 1550, 1750), ("B7", 2080, 2350))
 _ETM = (("B1", 450, 520), ("B2", 520, 600), ("B3", 630, 690), ("B4", 770, 900), ("B5", 1550, 1750), ("B7", 2090, 2350))
 _OLI = (("B1", 435, 451), ("B2", 452, 512), ("B3", 533, 590), ("B4", 636, 673), ("B5", 851, 879), ("B6", 1566, 1651), ("B7", 2107, 2294))
-_LEVEL2 = {"scale": 2.75e-5, "offset": -0.2, "nodata": 0.0}
-_OLI_LEVEL1 = {"scale": 2e-5, "offset": -0.1, "nodata": 0.0}
+_LEVEL2: dict[str, Any] = {"scale": 2.75e-5, "offset": -0.2, "nodata": 0.0}
+_OLI_LEVEL1: dict[str, Any] = {"scale": 2e-5, "offset": -0.1, "nodata": 0.0}
 
 
 def _thermal(name: str, low_nm: float, high_nm: float, gsd_m: float, level: int) -> Band:
@@ -183,7 +183,7 @@ _WV2_MS = (
 )
 _ADS100 = (("R", 619, 651), ("G", 525, 585), ("B", 435, 495), ("N", 808, 882))
 _RGB = (("R", 580, 680), ("G", 490, 590), ("B", 400, 510))
-_BYTE = {"unit": "dn", "valid_range": (0.0, 255.0)}
+_BYTE: dict[str, Any] = {"unit": "dn", "valid_range": (0.0, 255.0)}
 
 _ALL = (
     _sentinel2("L1C", (), 0.0, needs_offset=True),

@@ -40,7 +40,7 @@ class Dataset:
 
     def source(self, layout: Layout, split: str) -> Sequence[dict[str, Any]]:
         """Random-access records of one split of a layout."""
-        return tfds.builder_from_directory(str(_records(self.path, layout.name))).as_data_source(split=split)
+        return tfds.builder_from_directory(str(_records(self.path, layout.name))).as_data_source(split=split)  # pyright: ignore[reportCallIssue]
 
     def mean_std(self, slot: Slot) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of a slot's bands in their units, float64 (C,) each."""

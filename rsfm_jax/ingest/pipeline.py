@@ -8,7 +8,7 @@ The dataset is written beside its final place and moved there when it is whole:
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 import hashlib
@@ -27,8 +27,9 @@ from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
 from rsfm_jax.ingest.builder import Example, write_layout
+from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.draft import draft_layouts
-from rsfm_jax.ingest.raster import ChipReader, OpenScene, open_scene
+from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import Member, PlannedSet, candidates, plan_sets
 from rsfm_jax.ingest.statistics import Statistics
@@ -129,7 +130,7 @@ def _write_layout(
         if plan.split is None:
             ledger.add("set", layout=layout.name, key=plan.key, split=None, kept=False, reason="touches ground cells of both splits")
     dtypes = _dtypes(layout, scenes) if planned else []
-    splits: dict[str, Iterator[Example]] = {}
+    splits: dict[str, Iterable[Example]] = {}
     for split in ("train", "val"):
         examples = _examples([p for p in planned if p.split == split], dtypes, config, reader, ledger, statistics)
         first = next(examples, None)  # TFDS cannot write an empty split

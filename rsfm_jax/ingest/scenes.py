@@ -97,7 +97,7 @@ def _read_file(file: pathlib.Path) -> list[Scene]:
     try:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid YAML: {error}") from None
+        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:  # the YAML reader itself parses timestamps
         raise InputError(f"{file}: acquired_utc: a date does not parse ({error}); write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
     entries = content.get("scenes") if isinstance(content, dict) else None

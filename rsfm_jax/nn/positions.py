@@ -9,9 +9,13 @@ Legend: B batch, N patches of one member, D width.
 import jax
 import jax.numpy as jnp
 
-TIME_FEATURES = 24
+EPOCH_YEAR = 2000.0
+YEAR_FEATURES = 16
+SEASON_HARMONICS = 4
+TIME_FEATURES = YEAR_FEATURES + 2 * SEASON_HARMONICS
+DAYS_PER_YEAR = 365.2425
 GSD_FEATURES = 16
-_DAYS_PER_YEAR = 365.2425
+GSD_PER_OCTAVE = 10.0
 
 
 def sincos(position: jax.Array, dim: int) -> jax.Array:
@@ -74,13 +78,13 @@ def time_features(time_B3: jax.Array) -> jax.Array:
       time_B3: Known (1 or 0), year, day of year; float32.
 
     Returns:
-      float32 (B, TIME_FEATURES): 16 values of the year since 2000 and four harmonics of the season.
+      float32 (B, TIME_FEATURES): codes of the years since 2000 and harmonics of the season.
     """
-    season = 2 * jnp.pi * time_B3[:, 2:3] / _DAYS_PER_YEAR * jnp.arange(1.0, 5.0)
-    return jnp.concatenate([sincos(time_B3[:, 1] - 2000.0, 16), jnp.sin(season), jnp.cos(season)], axis=-1)
+    season = 2 * jnp.pi * time_B3[:, 2:3] / DAYS_PER_YEAR * jnp.arange(1.0, SEASON_HARMONICS + 1)
+    return jnp.concatenate([sincos(time_B3[:, 1] - EPOCH_YEAR, YEAR_FEATURES), jnp.sin(season), jnp.cos(season)], axis=-1)
 
 
 def gsd_features(grid_m_B4: jax.Array) -> jax.Array:
-    """Features of the GSD: codes of its binary logarithm in tenths, float32 (B, GSD_FEATURES)."""
+    """Features of the GSD: codes of its binary logarithm, float32 (B, GSD_FEATURES)."""
     gsd_m = jnp.sqrt(grid_m_B4[:, 2] * grid_m_B4[:, 3])
-    return sincos(10.0 * jnp.log2(gsd_m), GSD_FEATURES)
+    return sincos(GSD_PER_OCTAVE * jnp.log2(gsd_m), GSD_FEATURES)

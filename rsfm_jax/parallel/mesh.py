@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -13,7 +14,7 @@ AXES = ("data", "fsdp", "tensor", "expert")
 BATCH_AXES = ("data", "fsdp")
 
 
-def make_mesh(config: ParallelConfig, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: ParallelConfig, devices: list[Any] | None = None) -> Mesh:
     """Lays devices out on the mesh axes.
 
     Args:

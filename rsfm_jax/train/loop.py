@@ -141,7 +141,7 @@ class Trainer:
         for pending in self._pending:
             values = jax.device_get(pending.metrics)
             row: dict[str, Any] = {"step": pending.step, "layout": pending.layout, "loss": float(values["loss"])}
-            row |= {"lr": float(self._schedule(pending.step - 1)), "grad_norm": float(values["grad_norm"])}
+            row |= {"lr": float(np.asarray(self._schedule(pending.step - 1))), "grad_norm": float(values["grad_norm"])}
             row["slot_losses"] = [float(x) for x in values["slot_losses"]]
             if not (np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"])):
                 log.write(rows)

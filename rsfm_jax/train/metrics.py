@@ -34,7 +34,7 @@ class MetricsLog:
         rows = [row for row in read_metrics(workdir) if row["step"] <= step]
         unfinished = file.with_name(file.name + ".unfinished")
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        unfinished.rename(file)
+        unfinished.replace(file)
         self._file = file.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 

@@ -24,7 +24,7 @@ class TrainState:
       opt_state: State of the optimiser.
     """
 
-    step: jax.Array
+    step: Any
     params: Any
     opt_state: Any
 

@@ -1,0 +1,47 @@
+# make demo    real scenes -> image sets -> A2-MAE -> PyTorch weights, in demo/
+# make test    everything CI runs: lint, types, tests
+# make test PYTHON=python3.12    the same on another Python; each target makes .venv and installs what it needs
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BASE := $(VENV)/.base-$(VERSION)
+DEV := $(VENV)/.dev-$(VERSION)
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+WORKERS ?= 2
+
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test lint types unit clean
+
+demo: $(BASE)
+	$(BIN)/python examples/demo.py --out=demo
+
+test: lint types unit
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEV)
+	$(BIN)/pyright
+
+unit: $(DEV)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadgroup
+
+# PyTorch comes as its CPU wheel or not at all: parts that need it are skipped, and say so, where there is none for this Python.
+$(BASE): pyproject.toml constraints.txt
+	test -e $(BASE) || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) -e .
+	$(PIP) -e '.[torch]' 2>/dev/null || $(PIP) --retries 1 --extra-index-url $(TORCH_CPU) -e '.[torch]' \
+	  || echo "no CPU wheel of PyTorch for Python $(VERSION): what needs it is skipped"
+	touch $(BASE)
+
+$(DEV): $(BASE)
+	$(PIP) -e '.[dev]'
+	touch $(DEV)
+
+clean:
+	rm -rf $(VENV) demo

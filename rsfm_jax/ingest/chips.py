@@ -1,0 +1,167 @@
+"""Chips: windows of a scene's native grid, or its ground reprojected onto the chip's own grid, with a valid mask per band.
+
+In a reprojection invalid pixels take no part in the interpolation.
+
+Legend: H W pixels, C bands.
+"""
+
+import math
+import pathlib
+
+import numpy as np
+import rasterio
+from rasterio import warp
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rsfm_jax.errors import InputError
+from rsfm_jax.geo import Rect
+from rsfm_jax.ingest.raster import BandRaster, OpenScene, pixels_window, reading, rect_in
+
+
+class ChipReader:
+    """Reads chips of open scenes, keeping files open between reads.
+
+    Use as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[pathlib.Path, rasterio.DatasetReader] = {}
+
+    def __enter__(self) -> "ChipReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for dataset in self._files.values():
+            dataset.close()
+
+    def _open(self, path: pathlib.Path, who: str) -> rasterio.DatasetReader:
+        if path not in self._files:
+            with reading(path, who):
+                self._files[path] = rasterio.open(path)
+        return self._files[path]
+
+    def _read(self, path: pathlib.Path, indexes: list[int], window: Window, who: str) -> np.ndarray:
+        dataset = self._open(path, who)
+        try:
+            return dataset.read(indexes, window=window)
+        except RasterioError as error:
+            raise InputError(f"{who}: {path} cannot be read at {window} ({error}); is the file truncated?") from None
+
+    def read_window(self, scene: OpenScene, bands: tuple[str, ...], column: int, row: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads a window of the native grid, without resampling.
+
+        Args:
+          scene: An open scene whose ``bands`` share one grid.
+          bands: Band names, in channel order.
+          column: First column of the window; the window may reach outside the raster.
+          row: First row.
+          pixels: Height and width.
+
+        Returns:
+          Digital numbers (H, W, C) in the bands' common type, zero where invalid, and valid bool (H, W, C).
+        """
+        rasters = [scene.bands[name] for name in bands]
+        dtype = np.result_type(*(raster.dtype for raster in rasters))
+        dn_HWC = np.zeros((pixels, pixels, len(bands)), dtype)
+        valid_HWC = np.zeros(dn_HWC.shape, bool)
+        first = rasters[0]
+        r0, r1 = max(row, 0), min(row + pixels, first.height)
+        c0, c1 = max(column, 0), min(column + pixels, first.width)
+        if r0 < r1 and c0 < c1:
+            inside = np.s_[r0 - row : r1 - row, c0 - column : c1 - column]
+            window = pixels_window(c0, r0, c1 - c0, r1 - r0)
+            dn_HWC[inside] = self._stack(scene, rasters, window)
+            valid_HWC[inside] = _valid(dn_HWC[inside], rasters)
+            if scene.scene.mask:
+                valid_HWC[inside] &= self._mask_ok(scene, first, window)[..., None]
+        dn_HWC[~valid_HWC] = 0
+        return dn_HWC, valid_HWC
+
+    def _stack(self, scene: OpenScene, rasters: list[BandRaster], window: Window) -> np.ndarray:
+        who = f"scene {scene.scene.id!r}"
+        paths = {raster.source.path for raster in rasters}
+        planes = {}
+        for path in paths:  # one read for each file: pixel-interleaved files decode all bands at once
+            indexes = [raster.source.index for raster in rasters if raster.source.path == path]
+            planes.update({(path, i): plane for i, plane in zip(indexes, self._read(path, indexes, window, who), strict=True)})
+        return np.stack([planes[raster.source.path, raster.source.index] for raster in rasters], axis=-1)
+
+    def _mask_ok(self, scene: OpenScene, raster: BandRaster, window: Window) -> np.ndarray:
+        """Valid bool (H, W) of a window: each pixel asks the quality raster's pixel under its centre."""
+        mask = scene.scene.mask
+        assert mask is not None
+        who = f"scene {scene.scene.id!r}, mask"
+        dataset = self._open(mask.path, who)
+        to_mask = ~dataset.transform @ raster.transform
+        columns = np.floor(to_mask.a * (window.col_off + np.arange(window.width) + 0.5) + to_mask.c).astype(int)
+        rows = np.floor(to_mask.e * (window.row_off + np.arange(window.height) + 0.5) + to_mask.f).astype(int)
+        if min(columns.min(), rows.min()) < 0 or columns.max() >= dataset.width or rows.max() >= dataset.height:
+            raise InputError(f"{who}: {mask.path} does not cover the bands' ground; give a mask of the scene's full extent")
+        window = pixels_window(columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+        values_HW = self._read(mask.path, [mask.index], window, who)[0]
+        return ~np.isin(values_HW[rows - rows.min()][:, columns - columns.min()], mask.invalid)
+
+    def read_resampled(
+        self, scene: OpenScene, bands: tuple[str, ...], crs: CRS, rect: Rect, pixels: int, method: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads bands reprojected onto a chip's own grid; invalid pixels take no part in the interpolation.
+
+        Args:
+          scene: An open scene; its bands may have different grids.
+          bands: Band names, in channel order.
+          crs: Coordinate system of the chip.
+          rect: The chip's ground in ``crs``.
+          pixels: Height and width.
+          method: A resampling of rasterio: nearest, bilinear, cubic or average.
+
+        Returns:
+          Digital numbers (H, W, C), rounded back to the acquired type when it is an integer, and valid bool (H, W, C).
+        """
+        dtype = np.result_type(*(scene.bands[name].dtype for name in bands))
+        target = rasterio.Affine(rect.width_m / pixels, 0, rect.left, 0, -rect.height_m / pixels, rect.top)
+        dn_HWC = np.zeros((pixels, pixels, len(bands)), dtype)
+        valid_HWC = np.zeros(dn_HWC.shape, bool)
+        for c, name in enumerate(bands):
+            raster = scene.bands[name]
+            source = rect_in(crs, rect, scene.crs)
+            inverse = ~raster.transform
+            columns, rows = zip(*(inverse @ corner for corner in source.corners()), strict=True)
+            extent = math.ceil(max(max(columns) - min(columns), max(rows) - min(rows)))
+            margin = 4 + 2 * math.ceil(extent / pixels)  # the kernel's reach, also when pixels are aggregated
+            column, row, size = math.floor(min(columns)) - margin, math.floor(min(rows)) - margin, extent + 2 * margin
+            window_dn, window_valid = self.read_window(scene, (name,), column, row, size)
+            work = np.float64 if dtype.itemsize > 2 else np.float32
+            values = np.where(window_valid[..., 0], window_dn[..., 0], np.nan).astype(work)
+            out = np.full((pixels, pixels), np.nan, work)
+            warp.reproject(
+                values,
+                out,
+                src_transform=raster.transform @ rasterio.Affine.translation(column, row),
+                src_crs=scene.crs,
+                src_nodata=np.nan,
+                dst_transform=target,
+                dst_crs=crs,
+                dst_nodata=np.nan,
+                resampling=warp.Resampling[method],
+            )
+            valid_HWC[..., c] = np.isfinite(out)
+            filled = np.where(valid_HWC[..., c], out, 0)
+            if dtype.kind in "iu":
+                filled = np.clip(np.rint(filled), np.iinfo(dtype).min, np.iinfo(dtype).max)  # a cubic kernel overshoots
+            dn_HWC[..., c] = filled.astype(dtype)
+        return dn_HWC, valid_HWC
+
+
+def _valid(dn_HWC: np.ndarray, rasters: list[BandRaster]) -> np.ndarray:
+    valid_HWC = np.isfinite(dn_HWC) if dn_HWC.dtype.kind == "f" else np.ones(dn_HWC.shape, bool)
+    for c, raster in enumerate(rasters):
+        nodata, dtype = raster.nodata, np.dtype(raster.dtype)
+        if nodata is None or math.isnan(nodata):
+            continue
+        if dtype.kind in "iu" and not (nodata.is_integer() and np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max):
+            continue  # the type cannot hold it, so no pixel has it
+        with np.errstate(over="ignore"):  # a float64 nodata of a float32 file becomes infinite, which is never valid anyway
+            valid_HWC[..., c] &= dn_HWC[..., c] != dtype.type(nodata)
+    return valid_HWC

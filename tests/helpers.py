@@ -1,0 +1,111 @@
+"""Small scenes written to disk, and front doors run as a user runs them."""
+
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import rasterio
+import tensorflow_datasets as tfds
+import yaml
+
+from rsfm_jax.config import IngestConfig, Layout, Slot
+from rsfm_jax.ingest.pipeline import run_ingest
+from rsfm_jax.ingest.raster import OpenScene, open_scene
+from rsfm_jax.ingest.scenes import read_scenes
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+def write_geotiff(
+    path: pathlib.Path,
+    values: np.ndarray,
+    *,
+    crs: str | None = "EPSG:32631",
+    left: float = 500_000.0,
+    top: float = 4_800_000.0,
+    gsd: float = 10.0,
+    nodata: float | None = None,
+    transform: rasterio.Affine | None = None,
+    scale_offset: tuple[float, float] | None = None,
+    **profile: Any,
+) -> pathlib.Path:
+    """Writes a GeoTIFF of (H, W) or (C, H, W) values."""
+    bands = values if values.ndim == 3 else values[None]
+    grid = transform or rasterio.Affine(gsd, 0, left, 0, -gsd, top)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = {"count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
+    with rasterio.open(path, "w", driver="GTiff", crs=crs, transform=grid, nodata=nodata, **shape, **profile) as dataset:
+        dataset.write(bands)
+        if scale_offset:
+            dataset.scales, dataset.offsets = ([value] * len(bands) for value in scale_offset)
+    return path
+
+
+def scene(**fields: Any) -> dict[str, Any]:
+    """An entry of scenes.yaml: a digital elevation model unless told otherwise. A field set to None is left out."""
+    entry = {"id": "one", "sensor": "dem", "acquired_utc": "2020-06-01", "bands": {"elevation": "dem.tif"}} | fields
+    return {field: value for field, value in entry.items() if value is not None}
+
+
+def write_scenes_yaml(folder: pathlib.Path, *scenes: dict[str, Any]) -> pathlib.Path:
+    """Writes scenes.yaml into a folder and returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scenes.yaml").write_text(yaml.safe_dump({"scenes": list(scenes)}, sort_keys=False))
+    return folder
+
+
+def open_one(folder: pathlib.Path, **fields: Any) -> OpenScene:
+    """Describes one scene, reads the description back and opens it."""
+    (found,) = read_scenes(write_scenes_yaml(folder, scene(**fields)))
+    return open_scene(found)
+
+
+def one_slot(sensor: str = "dem", bands: Sequence[str] = ("elevation",), gsd_m: float = 10.0, pixels: int = 8, **more: Any) -> Layout:
+    """A layout of one slot, named like the sensor."""
+    fields = {name: more.pop(name) for name in ("stride_m", "sets_per_place") if name in more}
+    return Layout(sensor, (Slot(sensor, tuple(bands), gsd_m, pixels, patch=4, **more),), **fields)
+
+
+def ingest(folder: pathlib.Path, *layouts: Layout, **knobs: Any) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Ingests a folder of scenes; returns the dataset folder beside it and its summary."""
+    out = folder.parent / f"{folder.name}-dataset"
+    return out, run_ingest(folder, out, IngestConfig(layouts=layouts, **knobs))
+
+
+def records(dataset: pathlib.Path, layout: str, split: str = "train") -> list[dict[str, Any]]:
+    """All records of a layout, decoded."""
+    return list(tfds.builder_from_directory(dataset / "records" / "image_sets" / layout / "1.0.0").as_data_source(split))
+
+
+def valid_pixels(record: dict[str, Any], slot: int) -> np.ndarray:
+    """The valid mask (H, W, C) of one member."""
+    shape = record[f"pixels_{slot}"].shape
+    return np.unpackbits(record[f"valid_{slot}"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def manifest(dataset: pathlib.Path, kind: str) -> list[dict[str, Any]]:
+    """Rows of one kind, "scene" or "set", of a dataset's manifest."""
+    rows = [json.loads(line) for line in (dataset / "manifest.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def run_door(module: str, *args: str | pathlib.Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Runs ``python -m module`` from the repository's root."""
+    command = [sys.executable, "-m", module, *map(str, args)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Asserts exit code 2 and one "error:" line that holds all words."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.strip())
+    assert line.startswith("error: ")
+    missing = [word for word in words if word not in line]
+    assert not missing, f"{missing} not in {line!r}"
