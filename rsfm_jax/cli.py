@@ -70,6 +70,9 @@ def _parse_as(argv: list[str]) -> list[str]:
 def _without_traceback(message: str) -> str:
     """One line of a message that may quote the traceback of a config file: what failed, and where."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
+    ours = lines[-1].partition(f"{InputError.__module__}.{InputError.__name__}: ")[2]
+    if ours:
+        return ours  # the config file itself said what is wrong
     places = [line for line in lines if line.startswith("File ")]
     return f"{lines[0]} {lines[-1]} ({places[-1]})" if places else " ".join(lines)
 

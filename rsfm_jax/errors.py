@@ -6,7 +6,10 @@ defect of ours and keeps its traceback.
 
 from collections.abc import Callable, Iterable
 import difflib
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -31,10 +34,20 @@ def exit_code(run: Callable[[], int | None]) -> int:
       run: The work; returns an exit code, or None for success.
 
     Returns:
-      The exit code of ``run``, or 2 after an `InputError`.
+      The exit code of ``run``, 2 after an `InputError`, 130 after Ctrl-C.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return run() or EXIT_OK
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends the program like any other exit, so that what is half-written is removed."""
+    del frame
+    sys.exit(128 + number)

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from rsfm_jax.errors import InputError
+
 EARTH_RADIUS_M = 6371008.8  # IUGG mean radius
 _METRES_PER_DEGREE = EARTH_RADIUS_M * math.pi / 180.0
 
@@ -69,8 +71,13 @@ def ground_cells(lonlat_deg: np.ndarray, cell_m: float) -> set[tuple[int, int]]:
 
     Returns:
       The set of (row, column).
+
+    Raises:
+      InputError: the footprint crosses the antimeridian.
     """
     (west, south), (east, north) = lonlat_deg.min(axis=0), lonlat_deg.max(axis=0)
+    if east - west > 180.0:
+        raise InputError(f"a footprint from {west:.2f} to {east:.2f} degrees east crosses the antimeridian; cut its scene there")
     row_deg = cell_m / _METRES_PER_DEGREE
     cells = set()
     for row in range(math.floor(south / row_deg), math.floor(north / row_deg) + 1):

@@ -1,11 +1,18 @@
 """Shared fixtures. The environment comes first: jax reads it when it is imported."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 _EIGHT = "--xla_force_host_platform_device_count=8"
 if _EIGHT not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_EIGHT}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the programs that tests run as subprocesses compile what this process compiled
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rsfm-jax-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import json  # noqa: E402
 import pathlib  # noqa: E402
@@ -14,7 +21,10 @@ from typing import Any  # noqa: E402
 import pytest  # noqa: E402
 
 from configs import demo  # noqa: E402
+from rsfm_jax.config import Config  # noqa: E402
+from rsfm_jax.data.dataset import Dataset, open_dataset  # noqa: E402
 from rsfm_jax.ingest.pipeline import run_ingest  # noqa: E402
+from tests import tiny_config  # noqa: E402
 
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -46,3 +56,48 @@ def demo_dataset(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def demo_summary(demo_dataset: pathlib.Path) -> dict[str, Any]:
     """The content of its dataset.json."""
     return json.loads((demo_dataset / "dataset.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The example scenes as a dataset folder, ingested with the layouts of tests/tiny_config.py."""
+    out = tmp_path_factory.mktemp("tiny") / "dataset"
+    run_ingest(_REPO / "examples" / "scenes", out, tiny_config.get_config().ingest)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_path: pathlib.Path) -> Dataset:
+    """The tiny dataset, opened."""
+    return open_dataset(str(tiny_path))
+
+
+@pytest.fixture
+def tiny(tiny_path: pathlib.Path) -> Config:
+    """A fresh copy of the tiny experiment on the tiny dataset."""
+    config = tiny_config.get_config()
+    config.data.path = str(tiny_path)
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of the tiny experiment, run to its end on all devices. Tests must not write into it."""
+    from rsfm_jax.train.loop import run_training
+
+    config = tiny_config.get_config()
+    config.data.path = str(tiny_path)
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    assert run_training(config, str(workdir)) == 0
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def exported(trained: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The model folder exported from that run. Tests must not write into it."""
+    pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
+    from rsfm_jax.export.folder import export_run
+
+    out = tmp_path_factory.mktemp("exported") / "weights"
+    export_run(trained, out)
+    return out

@@ -1,6 +1,7 @@
 """Small scenes written to disk, and front doors run as a user runs them."""
 
 from collections.abc import Sequence
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,15 +9,25 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 import rasterio
 import tensorflow_datasets as tfds
 import yaml
 
-from rsfm_jax.config import IngestConfig, Layout, Slot
+from rsfm_jax.config import Config, DataConfig, IngestConfig, Layout, ParallelConfig, Slot
+from rsfm_jax.data.dataset import Dataset
+from rsfm_jax.data.decode import Decoder
+from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.models.build import abstract_model
+from rsfm_jax.models.spec import model_spec
+from rsfm_jax.parallel.mesh import make_mesh
+from rsfm_jax.train.optimizer import make_optimizer
+from rsfm_jax.train.state import abstract_state, init_state
+from rsfm_jax.train.step import make_step
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -109,3 +120,41 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert line.startswith("error: ")
     missing = [word for word in words if word not in line]
     assert not missing, f"{missing} not in {line!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a `rsfm_jax.train.loop.Trainer` builds, on a mesh of any number of devices."""
+
+    mesh: Any
+    model: Any
+    optimizer: Any
+    abstract: Any
+    steps: dict[str, Any]
+    state: Any
+
+
+def parts(config: Config, dataset: Dataset, data: int, fsdp: int) -> Parts:
+    """The jitted steps and the initial state of an experiment on the first data x fsdp devices."""
+    mesh = make_mesh(ParallelConfig(data, fsdp), jax.devices()[: data * fsdp])
+    spec = model_spec(config.model, dataset.layouts)
+    model = abstract_model(spec)
+    optimizer = make_optimizer(config, model.names)
+    abstract = abstract_state(model, optimizer, mesh)
+    steps = {layout.name: make_step(model, optimizer, config, layout, abstract, mesh) for layout in dataset.layouts}
+    return Parts(mesh, model, optimizer, abstract, steps, init_state(spec, optimizer, abstract, config.train.seed))
+
+
+def first_batches(dataset: Dataset, batch: int, steps: int) -> list[tuple[Layout, dict[str, Any]]]:
+    """The batches of the first steps, seed 0."""
+    with BatchStream(dataset, DataConfig(global_batch_size=batch), 0, 0, 1) as stream:
+        return [stream.next(step) for step in range(steps)]
+
+
+def batch_of(dataset: Dataset, layout: Layout, size: int = 4) -> dict[str, Any]:
+    """A batch of the first records of a layout."""
+    decode = Decoder(dataset, layout)
+    source = dataset.source(layout, "train")
+    examples = [decode(source[i]) for i in range(size)]
+    members = [{name: np.stack([e[t][name] for e in examples]) for name in examples[0][t]} for t in range(len(layout.slots))]
+    return {"global_index": np.arange(size, dtype=np.uint32), "members": members}

@@ -1,5 +1,7 @@
 import dataclasses
+import importlib.util
 import json
+import pathlib
 import typing
 
 import pytest
@@ -167,3 +169,24 @@ def test_differing_fields_ignores_runtime_fields_and_reports_all_others(section)
         setattr(getattr(new, section), field.name, f"{value}x" if isinstance(value, str) else value + 1)
         reported = [change.split(":")[0] for change in differing_fields(Config(), new)]
         assert reported == ([] if field.metadata["runtime"] else [f"{section}.{field.name}"])
+
+
+@pytest.mark.parametrize("file", sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py")), ids=lambda file: file.stem)
+def test_every_config_builds_a_model_of_its_layouts(file, demo_summary):
+    import jax  # the model is only shaped, nothing is allocated
+
+    from rsfm_jax.models.build import abstract_model, count_params
+    from rsfm_jax.models.spec import model_spec
+
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for variant in getattr(module, "SIZES", [None]):
+        config = (module.get_config(variant) if variant else module.get_config()).validate()
+        layouts = config.ingest.layouts or [
+            layout_from_dict({k: v for k, v in l.items() if k != "dtypes"}) for l in demo_summary["layouts"]
+        ]
+        model = abstract_model(model_spec(config.model, layouts))
+        assert count_params(model.shapes) > 12 * config.model.depth * config.model.width**2
+        assert all(leaf.dtype == jax.numpy.float32 for leaf in jax.tree.leaves(model.shapes))
+        assert all(word in module.__doc__ for word in ("Paper:", "Hardware:", "Command:", "xpected loss"))

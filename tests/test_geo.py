@@ -8,6 +8,7 @@ import pytest
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
+from rsfm_jax.errors import InputError
 from rsfm_jax.geo import EARTH_RADIUS_M, Rect, cell_uniform, ground_cells, utm_epsg, year_and_day
 from rsfm_jax.ingest.raster import to_lonlat
 
@@ -91,3 +92,8 @@ def test_an_intersection_lies_in_both(x0, y0, x1, y1, width, height):
     if common.width_m > 0 and common.height_m > 0:
         assert a.contains(common)
         assert b.contains(common)
+
+
+def test_a_footprint_across_the_antimeridian_is_refused():
+    with pytest.raises(InputError, match="crosses the antimeridian"):
+        ground_cells(np.array([[179.9, 0.0], [-179.9, 0.0], [-179.9, -0.1], [179.9, -0.1]]), 1000.0)

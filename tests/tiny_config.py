@@ -17,7 +17,7 @@ def layouts() -> tuple[Layout, ...]:
 
 
 def get_config() -> Config:
-    """A run of 12 steps."""
+    """A run of 40 steps, a second or two once compiled."""
     return Config(
         ingest=IngestConfig(layouts=layouts(), split_cell_m=1500.0),
         data=DataConfig(global_batch_size=8),
@@ -33,5 +33,5 @@ def get_config() -> Config:
             unroll=1,
         ),
         optim=OptimConfig(base_lr=6e-2, warmup_steps=2),
-        train=TrainConfig(steps=12, log_every=1, checkpoint_every=4, picture_every=0),
+        train=TrainConfig(steps=40, log_every=1, checkpoint_every=10, picture_every=0),
     )

@@ -15,7 +15,7 @@ _CHIP_PIXELS = 64  # of the finest slot, where the scenes are large enough
 
 
 def draft_layouts(scenes: list[OpenScene]) -> tuple[Layout, ...]:
-    """Drafts layouts that use every scene large enough for a chip of 8 pixels.
+    """Drafts layouts for all scenes large enough for a chip of 8 pixels.
 
     Args:
       scenes: Open scenes.
@@ -83,7 +83,9 @@ def _draft(group: list[OpenScene]) -> Layout | None:
                 patch = next((p for p in (8, 4, 2) if pixels >= 4 * p), 0)
                 if patch and len(slots) < _MOST_SLOTS:
                     slots.append(Slot(name, bands, gsd_m, pixels // patch * patch, patch, f"{name}_{date}", resample))
-    return Layout("_".join(sorted(sensors)), tuple(slots), sets_per_place=1) if slots else None
+    series = max(len(scenes) for scenes in per_sensor.values())
+    sets_per_place = max(1, series // (3 if len(sensors) == 1 else 1))
+    return Layout("_".join(sorted(sensors)), tuple(slots), sets_per_place=sets_per_place) if slots else None
 
 
 def _smallest_side_m(scene: OpenScene) -> float:

@@ -162,6 +162,10 @@ def _band_raster(scene: Scene, source: BandSource, dataset: rasterio.DatasetRead
         source.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1)
     )  # the last block: a truncated file fails here
     in_file = (dataset.scales[i], dataset.offsets[i]) if (dataset.scales[i], dataset.offsets[i]) != (1.0, 0.0) else (None, None)
+    if source.scale is not None and source.offset is None and in_file[1] is None and source.band.offset != 0:
+        raise InputError(
+            f"{who}: states a scale but no offset, and the sensor's own is {source.band.offset:g}; state offset too (0 for none)"
+        )
     scale = next(v for v in (source.scale, in_file[0], source.band.scale) if v is not None)
     offset = next(v for v in (source.offset, in_file[1], source.band.offset) if v is not None)
     said = {"scenes.yaml": source.nodata, "file": dataset.nodatavals[i], "sensor": source.band.nodata}

@@ -93,9 +93,20 @@ def read_scenes(folder: pathlib.Path) -> list[Scene]:
     return scenes
 
 
+class _NoRepeats(yaml.SafeLoader):
+    """The safe YAML loader, which refuses a key that stands twice in a mapping instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
+        if twice:
+            raise yaml.YAMLError(f"key {twice[0]!r} stands twice in the mapping that begins in line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
 def _read_file(file: pathlib.Path) -> list[Scene]:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.load(file.read_text(), _NoRepeats)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:  # the YAML reader itself parses timestamps
@@ -103,6 +114,7 @@ def _read_file(file: pathlib.Path) -> list[Scene]:
     entries = content.get("scenes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{file}: field 'scenes' must be a list with at least one scene")
+    _known_fields(str(file), content, ("scenes",))
     return [_read_scene(file, i, entry) for i, entry in enumerate(entries)]
 
 

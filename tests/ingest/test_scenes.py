@@ -142,13 +142,32 @@ def test_ids_are_unique_across_descriptions(folder):
         ({}, (0.5, 3.0), 0.5, 3.0),
         ({"scale": 0.125, "offset": 1.0}, (0.5, 3.0), 0.125, 1.0),
         ({"scale": 0.125}, (0.5, 3.0), 0.125, 3.0),
-        ({"scale": 0.125}, None, 0.125, -0.2),
     ],
 )
 def test_scale_and_offset_come_from_description_then_file_then_sensor(tmp_path, scenes_yaml, in_file, scale, offset):
     write_geotiff(tmp_path / "red.tif", np.ones((4, 4), np.uint16), scale_offset=in_file)
     band = open_one(tmp_path, sensor="landsat8_l2", bands={"B4": "red.tif"}, **scenes_yaml).bands["B4"]
     assert (band.scale, band.offset) == (scale, offset)
+
+
+def test_a_scale_without_an_offset_is_refused_where_the_sensor_has_one(tmp_path):
+    write_geotiff(tmp_path / "red.tif", np.ones((4, 4), np.uint16))
+    with pytest.raises(InputError, match="states a scale but no offset"):
+        open_one(tmp_path, sensor="landsat8_l2", bands={"B4": "red.tif"}, scale=0.125)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "scenes.yaml").write_text("scenes:\n- id: a\n  sensor: dem\n  sensor: dsm\n")
+    with pytest.raises(InputError, match="key 'sensor' stands twice in the mapping that begins in line 2"):
+        read_scenes(tmp_path)
+
+
+def test_an_unknown_field_beside_scenes_is_refused(folder):
+    write_scenes_yaml(folder, scene())
+    file = folder / "scenes.yaml"
+    file.write_text(file.read_text() + "\nscene: []\n")
+    with pytest.raises(InputError, match="unknown field 'scene'"):
+        read_scenes(folder)
 
 
 @pytest.mark.parametrize(
