@@ -7,8 +7,8 @@ Hardware: 2 CPU cores. Command: `make demo`, or step by step
     python -m rsfm_jax.train --config=configs/demo.py --workdir=demo/run --config.data.path=demo/data
     python -m rsfm_jax.export --workdir=demo/run --out=demo/weights
 
-Expected loss (norm-pix; 1.0 is predicting each patch's mean): 2.05 at step 1, 0.88 as the mean of steps 91-110, 0.59 as the mean of the last 50 of
-600 steps. By layout at the end: Sentinel-2 series 0.41, Sentinel-2 with 13 bands 0.72, Landsat 0.94, Sentinel-1 (speckle) 0.99.
+Expected loss (norm-pix; 1.0 is predicting each patch's mean): 2.05 at step 1, 0.88 as the mean of steps 91-110, 0.59 as the mean of the
+last 50 of 600 steps. By layout at the end: Sentinel-2 series 0.41, Sentinel-2 with 13 bands 0.72, Landsat 0.94, Sentinel-1 (speckle) 0.99.
 """
 
 from rsfm_jax.config import Config, DataConfig, IngestConfig, Layout, ModelConfig, OptimConfig, Slot, TrainConfig
