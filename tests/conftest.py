@@ -5,9 +5,9 @@ import os
 import shutil
 import tempfile
 
-_EIGHT = "--xla_force_host_platform_device_count=8"
-if _EIGHT not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_EIGHT}".strip()
+_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # tests compile much and run little
+if _FLAGS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the programs that tests run as subprocesses compile what this process compiled
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rsfm-jax-compiled-")

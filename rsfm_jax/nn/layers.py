@@ -12,11 +12,12 @@ Legend: B batch, T tokens, D width, A heads, E head dim.
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 LAYER_NORM_EPSILON = 1e-6
 
 
-def linear(inputs: int, outputs: int, axes: tuple[str, str], dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def linear(inputs: int, outputs: int, axes: tuple[str, str], dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer with Xavier-uniform kernel and zero bias (MAE's initialisation).
 
     Args:
@@ -62,7 +63,7 @@ def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 class Attention(nnx.Module):
     """Multi-head self-attention with fused qkv; softmax in float32."""
 
-    def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Builds the projections.
 
         Args:
@@ -99,7 +100,7 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """Two linear layers with the exact (erf) GELU between them."""
 
-    def __init__(self, width: int, hidden: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, hidden: int, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Builds the layers.
 
         Args:
@@ -119,7 +120,7 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """A pre-norm transformer block; the residual stream is float32."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Builds the block.
 
         Args:

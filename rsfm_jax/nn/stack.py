@@ -5,7 +5,7 @@ Legend: B batch, T tokens, D width, L layers.
 
 from flax import nnx
 import jax
-import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rsfm_jax.nn.layers import Block
 
@@ -16,7 +16,7 @@ class BlockStack(nnx.Module):
     """``depth`` blocks whose parameters are stacked along a leading axis named 'layers'."""
 
     def __init__(
-        self, width: int, depth: int, heads: int, mlp_ratio: float, dtype: jnp.dtype, remat: str, unroll: int, rngs: nnx.Rngs
+        self, width: int, depth: int, heads: int, mlp_ratio: float, dtype: DTypeLike, remat: str, unroll: int, rngs: nnx.Rngs
     ) -> None:
         """Initialises every block with its own key.
 
