@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from rsfm_jax.config import Layout
 from rsfm_jax.models.spec import ModelSpec, slot_key
@@ -22,7 +23,7 @@ from rsfm_jax.nn.stack import BlockStack
 Member = dict[str, jax.Array]
 
 
-def take_tokens(x_BN_: jax.Array, ids_BK: jax.Array) -> jax.Array:
+def take_tokens(x_BN_: Shaped[Array, "B N *rest"], ids_BK: Int[Array, "B K"]) -> Shaped[Array, "B K *rest"]:
     """Gathers tokens along axis 1: (B, N, ...) and (B, K) give (B, K, ...)."""
     return jnp.take_along_axis(x_BN_, ids_BK.reshape(ids_BK.shape + (1,) * (x_BN_.ndim - 2)), axis=1)
 
@@ -43,7 +44,7 @@ class MemberCode(nnx.Module):
         self.time = linear(TIME_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
         self.time_unknown = token(width, rngs)
 
-    def __call__(self, key: str, member: Member) -> jax.Array:
+    def __call__(self, key: str, member: Member) -> Float[Array, "B D"]:
         """Codes one member.
 
         Args:
@@ -77,7 +78,9 @@ class Encoder(nnx.Module):
         self.blocks = BlockStack(config.width, config.depth, config.heads, config.mlp_ratio, dtype, config.remat, config.unroll, rngs)
         self.norm = layer_norm(config.width, rngs)
 
-    def __call__(self, layout: Layout, members: Sequence[Member], ids_keep: Sequence[jax.Array] | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, layout: Layout, members: Sequence[Member], ids_keep: Sequence[Int[Array, "B _"]] | None
+    ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
         """Encodes the visible patches of all members jointly.
 
         Args:

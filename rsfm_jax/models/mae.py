@@ -6,8 +6,8 @@ Legend: B batch, N patches of a member, K visible patches, P values of a patch, 
 from collections.abc import Sequence
 
 from flax import nnx
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from rsfm_jax.config import Layout
 from rsfm_jax.models.encoder import Encoder, Member, MemberCode, take_tokens
@@ -41,8 +41,13 @@ class Decoder(nnx.Module):
         self.pred = nnx.Dict({slot_key(s): linear(width, s.patch_values, ("embed", "values"), dtype, rngs) for s in spec.slots})
 
     def __call__(
-        self, layout: Layout, members: Sequence[Member], encoded_BKD: jax.Array, kept: Sequence[int], ids_restore: Sequence[jax.Array]
-    ) -> list[jax.Array]:
+        self,
+        layout: Layout,
+        members: Sequence[Member],
+        encoded_BKD: Float[Array, "B K D"],
+        kept: Sequence[int],
+        ids_restore: Sequence[Int[Array, "B _"]],
+    ) -> list[Float[Array, "B _ _"]]:
         """Predicts all patches of all members.
 
         Args:
@@ -95,8 +100,8 @@ class MAE(nnx.Module):
         self.decoder = Decoder(spec, rngs)
 
     def __call__(
-        self, layout: Layout, members: Sequence[Member], ids_keep: Sequence[jax.Array], ids_restore: Sequence[jax.Array]
-    ) -> list[jax.Array]:
+        self, layout: Layout, members: Sequence[Member], ids_keep: Sequence[Int[Array, "B _"]], ids_restore: Sequence[Int[Array, "B _"]]
+    ) -> list[Float[Array, "B _ _"]]:
         """Predicts the normalised values of every patch from the visible ones.
 
         Args:

@@ -13,6 +13,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
 
 LAYER_NORM_EPSILON = 1e-6
 
@@ -76,7 +77,7 @@ class Attention(nnx.Module):
         self.qkv = linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
         self.proj = linear(width, width, ("heads", "embed"), dtype, rngs)
 
-    def __call__(self, x_XD: jax.Array, tokens: int, real_BT: jax.Array) -> jax.Array:
+    def __call__(self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"]) -> Float[Array, "X D"]:
         """Attends within each example.
 
         Args:
@@ -112,7 +113,7 @@ class Mlp(nnx.Module):
         self.fc1 = linear(width, hidden, ("embed", "mlp"), dtype, rngs)
         self.fc2 = linear(hidden, width, ("mlp", "embed"), dtype, rngs)
 
-    def __call__(self, x_XD: jax.Array) -> jax.Array:
+    def __call__(self, x_XD: Float[Array, "X D"]) -> Float[Array, "X D"]:
         """Applies the MLP to (B * T, D)."""
         return self.fc2(jax.nn.gelu(self.fc1(x_XD), approximate=False))
 
@@ -135,7 +136,7 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(width, rngs)
         self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
 
-    def __call__(self, x_XD: jax.Array, tokens: int, real_BT: jax.Array) -> jax.Array:
+    def __call__(self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"]) -> Float[Array, "X D"]:
         """Applies the block to (B * T, D); see `Attention.__call__` for the arguments."""
         x_XD = x_XD + self.attn(self.norm1(x_XD), tokens, real_BT).astype(jnp.float32)
         return x_XD + self.mlp(self.norm2(x_XD)).astype(jnp.float32)

@@ -3,10 +3,10 @@
 Legend: B batch, H W pixels, C bands, N patches, P values of one patch (patch x patch x C).
 """
 
-import jax
+from jaxtyping import Array, Shaped
 
 
-def patchify(image_BHWC: jax.Array, patch: int) -> jax.Array:
+def patchify(image_BHWC: Shaped[Array, "B H W C"], patch: int) -> Shaped[Array, "B N P"]:
     """Cuts images into patches, row by row.
 
     Args:
@@ -21,7 +21,7 @@ def patchify(image_BHWC: jax.Array, patch: int) -> jax.Array:
     return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(B, (H // patch) * (W // patch), patch * patch * C)
 
 
-def unpatchify(patches_BNP: jax.Array, patch: int, rows: int, columns: int) -> jax.Array:
+def unpatchify(patches_BNP: Shaped[Array, "B N P"], patch: int, rows: int, columns: int) -> Shaped[Array, "B H W C"]:
     """Puts patches back into images; the inverse of `patchify`.
 
     Args:

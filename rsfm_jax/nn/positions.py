@@ -6,8 +6,8 @@ when the GSD or the chip size changes.
 Legend: B batch, N patches of one member, D width.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 EPOCH_YEAR = 2000.0
 YEAR_FEATURES = 16
@@ -18,7 +18,7 @@ GSD_FEATURES = 16
 GSD_PER_OCTAVE = 10.0
 
 
-def sincos(position: jax.Array, dim: int) -> jax.Array:
+def sincos(position: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape {dim}"]:
     """Codes positions by ``dim / 2`` sines followed by as many cosines.
 
     Args:
@@ -36,7 +36,7 @@ def sincos(position: jax.Array, dim: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def patch_centres_m(grid_m_B4: jax.Array, rows: int, columns: int, patch: int) -> jax.Array:
+def patch_centres_m(grid_m_B4: Float[Array, "B 4"], rows: int, columns: int, patch: int) -> Float[Array, "B {rows*columns} 2"]:
     """Ground positions of the centres of a member's patches.
 
     Args:
@@ -56,7 +56,7 @@ def patch_centres_m(grid_m_B4: jax.Array, rows: int, columns: int, patch: int) -
     return pair.reshape(shape[0], rows * columns, 2)
 
 
-def encode_positions(centres_m_BN2: jax.Array, unit_m: float, dim: int) -> jax.Array:
+def encode_positions(centres_m_BN2: Float[Array, "B N 2"], unit_m: float, dim: int) -> Float[Array, "B N {dim}"]:
     """Two-dimensional sine-cosine codes: half of the width for the column, half for the row.
 
     Args:
@@ -71,7 +71,7 @@ def encode_positions(centres_m_BN2: jax.Array, unit_m: float, dim: int) -> jax.A
     return jnp.concatenate([sincos(steps[..., 0], dim // 2), sincos(steps[..., 1], dim // 2)], axis=-1)
 
 
-def time_features(time_B3: jax.Array) -> jax.Array:
+def time_features(time_B3: Float[Array, "B 3"]) -> Float[Array, "B F"]:
     """Features of acquisition dates.
 
     Args:
@@ -84,7 +84,7 @@ def time_features(time_B3: jax.Array) -> jax.Array:
     return jnp.concatenate([sincos(time_B3[:, 1] - EPOCH_YEAR, YEAR_FEATURES), jnp.sin(season), jnp.cos(season)], axis=-1)
 
 
-def gsd_features(grid_m_B4: jax.Array) -> jax.Array:
+def gsd_features(grid_m_B4: Float[Array, "B 4"]) -> Float[Array, "B F"]:
     """Features of the GSD: codes of its binary logarithm, float32 (B, GSD_FEATURES)."""
     gsd_m = jnp.sqrt(grid_m_B4[:, 2] * grid_m_B4[:, 3])
     return sincos(GSD_PER_OCTAVE * jnp.log2(gsd_m), GSD_FEATURES)

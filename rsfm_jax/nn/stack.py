@@ -6,6 +6,7 @@ Legend: B batch, T tokens, D width, L layers.
 from flax import nnx
 import jax
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
 
 from rsfm_jax.nn.layers import Block
 
@@ -42,7 +43,7 @@ class BlockStack(nnx.Module):
             variable.set_metadata(out_sharding=(LAYERS_AXIS, *names))
         self.layers = nnx.merge(nnx.graphdef(one), stacked)
 
-    def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Runs all blocks.
 
         Args:

@@ -21,6 +21,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
 
 from rsfm_jax.config import Layout, MaskConfig, Slot
 
@@ -49,7 +50,9 @@ def visible_count(patches: int, ratio: float) -> int:
     return min(max(round(patches * (1.0 - ratio)), 1), patches - 1)
 
 
-def sample_masks(keys_B: jax.Array, layout: Layout, config: MaskConfig, grids_m: Sequence[jax.Array], real: Sequence[jax.Array]) -> Masks:
+def sample_masks(
+    keys_B: Key[Array, "B"], layout: Layout, config: MaskConfig, grids_m: Sequence[Float[Array, "B 4"]], real: Sequence[Bool[Array, "B _"]]
+) -> Masks:
     """Draws the masks of a batch.
 
     Args:
@@ -64,7 +67,7 @@ def sample_masks(keys_B: jax.Array, layout: Layout, config: MaskConfig, grids_m:
     """
 
     def one(key: jax.Array, grids: list[jax.Array], real_N: list[jax.Array]) -> Masks:
-        scores = _scores(key, layout, config, grids)
+        scores = _scores(key, layout, config, grids, real_N)
         orders = [jnp.argsort(s.reshape(-1) + _NEVER_VISIBLE * ~r, stable=True) for s, r in zip(scores, real_N, strict=True)]
         restores = [jnp.argsort(order) for order in orders]
         counts = [visible_count(slot.tokens, config.ratio) for slot in layout.slots]
@@ -77,25 +80,34 @@ def sample_masks(keys_B: jax.Array, layout: Layout, config: MaskConfig, grids_m:
     return jax.vmap(one)(keys_B, list(grids_m), list(real))
 
 
-def _scores(key: jax.Array, layout: Layout, config: MaskConfig, grids: list[jax.Array]) -> list[jax.Array]:
+def _scores(key: jax.Array, layout: Layout, config: MaskConfig, grids: list[jax.Array], real_N: list[jax.Array]) -> list[jax.Array]:
     """The score (I, J) of each slot's patches: the lowest stay visible."""
     slots, T = layout.slots, len(layout.slots)
     anchor_key, *keys = jax.random.split(key, T + 1)
     noise = [jax.random.uniform(k, (slot.grid, slot.grid)) for k, slot in zip(keys, slots, strict=True)]
+    hides = [_hidden(slot, config.ratio, n, r) for slot, n, r in zip(slots, noise, real_N, strict=True)]
     if config.anchor != "random":
         by_gsd = min if config.anchor == "finest" else max
-        return _scores_for(by_gsd(range(T), key=lambda i: slots[i].gsd_m), layout, config, grids, noise)
+        return _scores_for(by_gsd(range(T), key=lambda i: slots[i].gsd_m), layout, config, grids, noise, hides)
     chosen = jax.random.randint(anchor_key, (), 0, T)
-    every = [_scores_for(anchor, layout, config, grids, noise) for anchor in range(T)]
+    every = [_scores_for(anchor, layout, config, grids, noise, hides) for anchor in range(T)]
     return [sum(jnp.where(chosen == anchor, every[anchor][t], 0.0) for anchor in range(T)) for t in range(T)]  # pyright: ignore[reportReturnType]
 
 
-def _scores_for(anchor: int, layout: Layout, config: MaskConfig, grids: list[jax.Array], noise: list[jax.Array]) -> list[jax.Array]:
+def _hidden(slot: Slot, ratio: float, noise_IJ: jax.Array, real_N: jax.Array) -> jax.Array:
+    """Which patches (I, J) a slot hides when it draws for itself, 1 or 0."""
+    ranks = jnp.argsort(jnp.argsort(noise_IJ.reshape(-1) + _NEVER_VISIBLE * ~real_N))
+    return (ranks >= visible_count(slot.tokens, ratio)).reshape(noise_IJ.shape).astype(jnp.float32)
+
+
+def _scores_for(
+    anchor: int, layout: Layout, config: MaskConfig, grids: list[jax.Array], noise: list[jax.Array], hides: list[jax.Array]
+) -> list[jax.Array]:
     leads = {i: group[0] for group in layout.acquisitions() for i in group}
     scores = []
     for t in range(len(layout.slots)):
         follows = anchor if policy(layout, config, anchor, t) == "consistent" else leads[t]
-        scores.append(noise[t] if follows == t else _follow(layout.slots, config.ratio, grids, noise, follows, t))
+        scores.append(noise[t] if follows == t else _follow(layout.slots, grids, noise, hides, follows, t))
     return scores
 
 
@@ -107,18 +119,19 @@ def policy(layout: Layout, config: MaskConfig, anchor: int, member: int) -> str:
     return config.other_time if a.sensor == m.sensor else config.other_sensor
 
 
-def _follow(slots: Sequence[Slot], ratio: float, grids: list[jax.Array], noise: list[jax.Array], leader: int, member: int) -> jax.Array:
+def _follow(
+    slots: Sequence[Slot], grids: list[jax.Array], noise: list[jax.Array], hides: list[jax.Array], leader: int, member: int
+) -> jax.Array:
     """Scores a member's patches by the share of their ground that the leader hides; ties by the leader's noise, then by its own."""
-    count = visible_count(slots[leader].tokens, ratio)
-    ranks = jnp.argsort(jnp.argsort(noise[leader].reshape(-1)))
-    hidden_IJ = (ranks >= count).reshape(noise[leader].shape).astype(jnp.float32)
     R, C = overlap_fractions(grids[member], slots[member], grids[leader], slots[leader])
     covered = R.sum(axis=1)[:, None] * C.sum(axis=1)[None, :]
     tie = R @ noise[leader] @ C.T + (1.0 - covered) * noise[member] + _TIE * noise[member]
-    return R @ hidden_IJ @ C.T + _TIE * tie
+    return R @ hides[leader] @ C.T + _TIE * tie
 
 
-def overlap_fractions(grid_m_4: jax.Array, slot: Slot, other_grid_m_4: jax.Array, other: Slot) -> tuple[jax.Array, jax.Array]:
+def overlap_fractions(
+    grid_m_4: Float[Array, "4"], slot: Slot, other_grid_m_4: Float[Array, "4"], other: Slot
+) -> tuple[Float[Array, "I I2"], Float[Array, "J J2"]]:
     """Shares of one member's patch rows and columns that lie in another member's patch rows and columns.
 
     Args:

@@ -3,13 +3,15 @@
 Legend: B batch, N patches of a member, P values of a patch.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 NORM_PIX_EPSILON = 1e-6
 
 
-def patch_moments(values_BNP: jax.Array, valid_BNP: jax.Array) -> tuple[jax.Array, jax.Array]:
+def patch_moments(
+    values_BNP: Float[Array, "B N P"], valid_BNP: Bool[Array, "B N P"]
+) -> tuple[Float[Array, "B N 1"], Float[Array, "B N 1"]]:
     """Mean and unbiased variance of each patch's valid values.
 
     Args:
@@ -27,8 +29,8 @@ def patch_moments(values_BNP: jax.Array, valid_BNP: jax.Array) -> tuple[jax.Arra
 
 
 def reconstruction_loss(
-    predicted_BNP: jax.Array, values_BNP: jax.Array, valid_BNP: jax.Array, hidden_BN: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    predicted_BNP: Float[Array, "B N P"], values_BNP: Float[Array, "B N P"], valid_BNP: Bool[Array, "B N P"], hidden_BN: Bool[Array, "B N"]
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """Squared error against the patch-normalised values: per patch the mean over valid values, per example the sum over hidden patches.
 
     A patch without a valid value counts neither in the sum nor in the number of patches. Predicting every patch's mean gives about 1.
