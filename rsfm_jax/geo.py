@@ -59,6 +59,13 @@ class Rect:
         return np.array([[self.left, self.top], [self.right, self.top], [self.right, self.bottom], [self.left, self.bottom]], np.float64)
 
 
+def great_circle_m(start_deg: np.ndarray, end_deg: np.ndarray) -> float:
+    """Distance on the sphere between two points given as longitude and latitude in degrees (haversine)."""
+    lon0, lat0, lon1, lat1 = np.radians([*start_deg, *end_deg])
+    h = math.sin((lat1 - lat0) / 2) ** 2 + math.cos(lat0) * math.cos(lat1) * math.sin((lon1 - lon0) / 2) ** 2
+    return 2 * EARTH_RADIUS_M * math.asin(math.sqrt(h))
+
+
 def ground_cells(lonlat_deg: np.ndarray, cell_m: float) -> set[tuple[int, int]]:
     """Cells of about ``cell_m`` x ``cell_m`` that a footprint touches, the same whatever its coordinate system was.
 

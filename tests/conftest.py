@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the programs that tests run as subprocesses compile what this process compiled
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rsfm-jax-compiled-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import json  # noqa: E402
 import pathlib  # noqa: E402
@@ -27,6 +27,12 @@ from rsfm_jax.ingest.pipeline import run_ingest  # noqa: E402
 from tests import tiny_config  # noqa: E402
 
 _REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Orbax leaves reads of damaged checkpoints to the garbage collector, which complains in whichever test it runs."""
+    given_up = "ignore:Exception ignored in. <coroutine object _read_array:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", given_up)
 
 
 @pytest.fixture(scope="session")

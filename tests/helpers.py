@@ -158,3 +158,11 @@ def batch_of(dataset: Dataset, layout: Layout, size: int = 4) -> dict[str, Any]:
     examples = [decode(source[i]) for i in range(size)]
     members = [{name: np.stack([e[t][name] for e in examples]) for name in examples[0][t]} for t in range(len(layout.slots))]
     return {"global_index": np.arange(size, dtype=np.uint32), "members": members}
+
+
+TINY_CONFIG = REPO / "tests" / "tiny_config.py"
+
+
+def train_words(dataset: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str]:
+    """The words after ``python -m rsfm_jax.train`` for the tiny experiment."""
+    return [f"--config={TINY_CONFIG}", f"--config.data.path={dataset}", f"--workdir={workdir}", *more]

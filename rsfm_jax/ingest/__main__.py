@@ -25,6 +25,8 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
             print(f"{'':<32} no set: its members share no ground large enough for a chip")
         for reason, count in rejected.items():
             print(f"{'':<32} rejected: {count} x {reason}")
+    for sensor, bands in summary["unused_bands"].items():
+        print(f"bands that no layout reads: {sensor} {', '.join(bands)}")
     print(f"wrote {out} (every scene and set with its reason: {out / 'manifest.jsonl'})")
 
 

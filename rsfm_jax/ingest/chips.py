@@ -5,6 +5,7 @@ In a reprojection invalid pixels take no part in the interpolation.
 Legend: H W pixels, C bands.
 """
 
+from collections import OrderedDict
 import math
 import pathlib
 
@@ -12,6 +13,7 @@ import numpy as np
 import rasterio
 from rasterio import warp
 from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -19,15 +21,17 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.geo import Rect
 from rsfm_jax.ingest.raster import BandRaster, OpenScene, pixels_window, reading, rect_in
 
+_MOST_OPEN_FILES = 128
+
 
 class ChipReader:
-    """Reads chips of open scenes, keeping files open between reads.
+    """Reads chips of open scenes, keeping the files used last open between reads.
 
     Use as a context manager.
     """
 
     def __init__(self) -> None:
-        self._files: dict[pathlib.Path, rasterio.DatasetReader] = {}
+        self._files: OrderedDict[pathlib.Path, rasterio.DatasetReader] = OrderedDict()  # the one used last stands last
 
     def __enter__(self) -> "ChipReader":
         return self
@@ -40,6 +44,9 @@ class ChipReader:
         if path not in self._files:
             with reading(path, who):
                 self._files[path] = rasterio.open(path)
+            if len(self._files) > _MOST_OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(path)
         return self._files[path]
 
     def _read(self, path: pathlib.Path, indexes: list[int], window: Window, who: str) -> np.ndarray:
@@ -74,6 +81,7 @@ class ChipReader:
             window = pixels_window(c0, r0, c1 - c0, r1 - r0)
             dn_HWC[inside] = self._stack(scene, rasters, window)
             valid_HWC[inside] = _valid(dn_HWC[inside], rasters)
+            valid_HWC[inside] &= self._own_masks(scene, rasters, window)
             if scene.scene.mask:
                 valid_HWC[inside] &= self._mask_ok(scene, first, window)[..., None]
         dn_HWC[~valid_HWC] = 0
@@ -84,9 +92,20 @@ class ChipReader:
         paths = {raster.source.path for raster in rasters}
         planes = {}
         for path in paths:  # one read for each file: pixel-interleaved files decode all bands at once
-            indexes = [raster.source.index for raster in rasters if raster.source.path == path]
+            indexes = [raster.index for raster in rasters if raster.source.path == path]
             planes.update({(path, i): plane for i, plane in zip(indexes, self._read(path, indexes, window, who), strict=True)})
-        return np.stack([planes[raster.source.path, raster.source.index] for raster in rasters], axis=-1)
+        return np.stack([planes[raster.source.path, raster.index] for raster in rasters], axis=-1)
+
+    def _own_masks(self, scene: OpenScene, rasters: list[BandRaster], window: Window) -> np.ndarray:
+        """Valid bool (H, W, C) by the files' own masks (internal, .msk or alpha); files without one are valid everywhere."""
+        planes = []
+        for raster in rasters:
+            dataset = self._open(raster.source.path, f"scene {scene.scene.id!r}")
+            flags = dataset.mask_flag_enums[raster.index - 1]
+            own = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
+            shape = (int(window.height), int(window.width))
+            planes.append(dataset.read_masks(raster.index, window=window) > 0 if own else np.ones(shape, bool))
+        return np.stack(planes, axis=-1)
 
     def _mask_ok(self, scene: OpenScene, raster: BandRaster, window: Window) -> np.ndarray:
         """Valid bool (H, W) of a window: each pixel asks the quality raster's pixel under its centre."""

@@ -11,6 +11,7 @@ from rsfm_jax.ingest.raster import OpenScene, rect_in, to_lonlat
 from rsfm_jax.ingest.sets import metric_crs
 
 _MOST_SLOTS = 6
+_LEAST_PIXELS = 8  # a smaller scene is left out, and has its reason in the manifest
 _CHIP_PIXELS = 64  # of the finest slot, where the scenes are large enough
 
 
@@ -51,11 +52,12 @@ def _overlapping(scenes: list[OpenScene]) -> list[list[OpenScene]]:
     return [[scenes[i] for i in sorted(group)] for group in groups]
 
 
-def _grids(scene: OpenScene) -> list[tuple[float, str, tuple[str, ...]]]:
-    """Native grids of a scene, finest first, as (GSD in metres, resampling, band names)."""
+def _grids(scene: OpenScene, wanted: set[str]) -> list[tuple[float, str, tuple[str, ...]]]:
+    """Native grids of a scene's wanted bands, finest first, as (GSD in metres, resampling, band names)."""
     crs = metric_crs(scene)
     grids: list[tuple[float, str, list[str]]] = []
-    for name, raster in scene.bands.items():
+    for name in (name for name in scene.bands if name in wanted):
+        raster = scene.bands[name]
         native = scene.metric and raster.north_up
         side = rect_in(scene.crs, raster.rect, crs)
         gsd_m = raster.gsd_m if native else float(f"{math.sqrt(side.width_m * side.height_m / raster.width / raster.height):.3g}")
@@ -68,24 +70,33 @@ def _grids(scene: OpenScene) -> list[tuple[float, str, tuple[str, ...]]]:
 
 
 def _draft(group: list[OpenScene]) -> Layout | None:
-    sensors = {scene.scene.sensor.name: scene for scene in group}
-    per_sensor = {name: [s for s in group if s.scene.sensor.name == name] for name in sensors}
-    grids = {name: _grids(scene) for name, scene in sensors.items()}
+    large = [scene for scene in group if all(min(r.width, r.height) >= _LEAST_PIXELS for r in scene.bands.values())]
+    if not large:
+        return None
+    per_sensor: dict[str, list[OpenScene]] = {}
+    for scene in large:
+        per_sensor.setdefault(scene.scene.sensor.name, []).append(scene)
+    grids = {name: _grids(scenes[0], set.intersection(*(set(s.bands) for s in scenes))) for name, scenes in per_sensor.items()}
+    grids = {name: of_sensor for name, of_sensor in grids.items() if of_sensor}
+    if not grids:
+        return None
     finest = min(grid[0][0] for grid in grids.values())
-    smallest_m = min(_smallest_side_m(scene) for scene in group)
+    smallest_m = min(_smallest_side_m(scene) for scene in large)
     extent_m = min(_CHIP_PIXELS * finest, smallest_m)
     slots: list[Slot] = []
-    for name in sorted(sensors, key=lambda name: grids[name][0][0]):
-        dates = min(len(per_sensor[name]), 3) if len(sensors) == 1 else 1
+    for name in sorted(grids, key=lambda name: grids[name][0][0]):
+        dates = min(len(per_sensor[name]), 3) if len(grids) == 1 else 1
         for date in range(dates):
             for gsd_m, resample, bands in grids[name]:
                 pixels = int(extent_m / gsd_m + 1e-6)
                 patch = next((p for p in (8, 4, 2) if pixels >= 4 * p), 0)
                 if patch and len(slots) < _MOST_SLOTS:
                     slots.append(Slot(name, bands, gsd_m, pixels // patch * patch, patch, f"{name}_{date}", resample))
+    if not slots:
+        return None
     series = max(len(scenes) for scenes in per_sensor.values())
-    sets_per_place = max(1, series // (3 if len(sensors) == 1 else 1))
-    return Layout("_".join(sorted(sensors)), tuple(slots), sets_per_place=sets_per_place) if slots else None
+    sets_per_place = max(1, series // (3 if len(grids) == 1 else 1))
+    return Layout("_".join(sorted({slot.sensor for slot in slots})), tuple(slots), sets_per_place=sets_per_place)
 
 
 def _smallest_side_m(scene: OpenScene) -> float:

@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.geo import Rect
+from rsfm_jax.geo import Rect, great_circle_m
 from rsfm_jax.ingest.scenes import BandSource, Scene
 
 GSD_TOLERANCE = 0.01  # relative difference at which two pixel sizes still count as the same
@@ -31,6 +31,7 @@ class BandRaster:
 
     Attributes:
       source: What `scenes.yaml` says.
+      index: Number of the band in the file, from 1.
       dtype: numpy type of the stored digital numbers.
       height: Rows.
       width: Columns.
@@ -42,6 +43,7 @@ class BandRaster:
     """
 
     source: BandSource
+    index: int
     dtype: str
     height: int
     width: int
@@ -76,16 +78,19 @@ class BandRaster:
 
 @dataclasses.dataclass(frozen=True)
 class OpenScene:
-    """A scene whose files have been looked at: its coordinate system and the grid of every band."""
+    """A scene whose files have been looked at.
+
+    Attributes:
+      scene: What `scenes.yaml` says.
+      crs: The coordinate system of all bands.
+      bands: Every band's grid and scaling, by name.
+      metric: Whether a unit of the coordinate system is a metre on the ground, to within 1 %; Web Mercator's is not.
+    """
 
     scene: Scene
     crs: CRS
     bands: dict[str, BandRaster]
-
-    @property
-    def metric(self) -> bool:
-        """Whether the coordinate system is projected and in metres."""
-        return self.crs.is_projected and math.isclose(self.crs.linear_units_factor[1], 1.0)
+    metric: bool
 
 
 def pixels_window(column: int, row: int, width: int, height: int) -> Window:
@@ -131,10 +136,16 @@ def open_scene(scene: Scene) -> OpenScene:
                 raise InputError(
                     f"{who}: {source.path} is in {_name(dataset.crs)}, the bands before it in {_name(crs)}; describe them as two scenes"
                 )
-            if source.index > dataset.count:
-                raise InputError(f"{who}: index {source.index} does not exist, {source.path} has {dataset.count} band(s)")
+            if source.index is None and dataset.count > 1:
+                raise InputError(f"{who}: {source.path} has {dataset.count} bands; say which, as {{file: {source.path.name}, index: 1}}")
+            index = source.index or 1
+            if index > dataset.count:
+                raise InputError(f"{who}: index {index} does not exist, {source.path} has {dataset.count} band(s)")
+            twice = [other for other, band in bands.items() if (band.source.path, band.index) == (source.path, index)]
+            if twice:
+                raise InputError(f"{who}: is the same band {index} of {source.path} as {twice[0]!r}; name another file or index")
             crs = dataset.crs
-            bands[name] = _band_raster(scene, source, dataset, who)
+            bands[name] = _band_raster(scene, source, index, dataset, who)
     if scene.mask:
         who = f"{scene.described_in}: scene {scene.id!r}, mask"
         with reading(scene.mask.path, who) as dataset:
@@ -144,15 +155,25 @@ def open_scene(scene: Scene) -> OpenScene:
                 raise InputError(f"{who}: {scene.mask.path} is in another coordinate system than the bands")
             dataset.read(scene.mask.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1))
     assert crs is not None, "a scene has at least one band"
-    return OpenScene(scene, crs, bands)
+    return OpenScene(scene, crs, bands, _is_metric(crs, next(iter(bands.values())).rect))
+
+
+def _is_metric(crs: CRS, rect: Rect) -> bool:
+    """Compares steps along both axes with the great circle between their ends, in the middle of a scene."""
+    if not crs.is_projected:
+        return False
+    x, y = rect.centre
+    step = 1000.0
+    points = to_lonlat(crs, np.array([[x, y], [x + step, y], [x, y + step]]))
+    return all(abs(great_circle_m(points[0], points[i]) / step - 1) < GSD_TOLERANCE for i in (1, 2))
 
 
 def _name(crs: CRS) -> str:
     return crs.to_string()[:40]
 
 
-def _band_raster(scene: Scene, source: BandSource, dataset: rasterio.DatasetReader, who: str) -> BandRaster:
-    i = source.index - 1
+def _band_raster(scene: Scene, source: BandSource, index: int, dataset: rasterio.DatasetReader, who: str) -> BandRaster:
+    i = index - 1
     dtype = dataset.dtypes[i]
     if dtype not in _DTYPES:
         raise InputError(f"{who}: {source.path} holds {dtype} values; convert them to one of {', '.join(_DTYPES)}")
@@ -168,10 +189,16 @@ def _band_raster(scene: Scene, source: BandSource, dataset: rasterio.DatasetRead
         )
     scale = next(v for v in (source.scale, in_file[0], source.band.scale) if v is not None)
     offset = next(v for v in (source.offset, in_file[1], source.band.offset) if v is not None)
+    if scene.baseline_offset_dn and offset:
+        raise InputError(
+            f"{who}: the baseline offset {scene.baseline_offset_dn:g} and the offset {offset:g} of scenes.yaml or of {source.path} "
+            "would both be applied; state baseline_offset_dn: 0 if the offset has it already, else offset: 0"
+        )
     said = {"scenes.yaml": source.nodata, "file": dataset.nodatavals[i], "sensor": source.band.nodata}
     nodata_from = next((who for who, value in said.items() if value is not None), "nobody")
     return BandRaster(
         source=source,
+        index=index,
         dtype=dtype,
         height=dataset.height,
         width=dataset.width,

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import pathlib
+import re
 from typing import Any
 
 import yaml
@@ -27,7 +28,7 @@ class BandSource:
 
     band: Band
     path: pathlib.Path
-    index: int
+    index: int | None
     scale: float | None
     offset: float | None
     nodata: float | None
@@ -183,7 +184,9 @@ def _read_number(where: str, field: str, value: Any) -> float | None:
     return float(value)
 
 
-def _read_index(where: str, value: Any) -> int:
+def _read_index(where: str, value: Any) -> int | None:
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{where}: field 'index' is {value!r}, it must be a whole number from 1 (bands in a file count from 1)")
     return value
@@ -201,11 +204,13 @@ def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, descri
         raise InputError(f"{where}: field 'file' is missing")
     merged = {field: described.get(field, entry.get(field)) for field in ("scale", "offset", "nodata")}
     numbers = {field: _read_number(where, field, value) for field, value in merged.items()}
-    return BandSource(band, _existing(where, root, described["file"]), _read_index(where, described.get("index", 1)), **numbers)
+    return BandSource(band, _existing(where, root, described["file"]), _read_index(where, described.get("index")), **numbers)
 
 
 def _existing(where: str, root: pathlib.Path, name: str) -> pathlib.Path:
     path = root / name
+    if path.is_dir():
+        raise InputError(f"{where}: {path} is a folder; name the file")
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise InputError(f"{where}: file {path} does not exist{near}")
@@ -220,7 +225,7 @@ def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | N
     invalid = described.get("invalid")
     if not isinstance(described.get("file"), str) or not isinstance(invalid, list) or not all(isinstance(v, int) for v in invalid):
         raise InputError(f"{where}: needs 'file' and 'invalid', a list of the whole numbers that mean 'not a valid observation'")
-    return MaskSource(_existing(where, root, described["file"]), _read_index(where, described.get("index", 1)), tuple(invalid))
+    return MaskSource(_existing(where, root, described["file"]), _read_index(where, described.get("index")) or 1, tuple(invalid))
 
 
 def _read_baseline_offset(where: str, sensor: Sensor, entry: dict[str, Any]) -> float:
@@ -232,11 +237,13 @@ def _read_baseline_offset(where: str, sensor: Sensor, entry: dict[str, Any]) -> 
                 f"{where}: baseline_offset_dn and processing_baseline are for Sentinel-2 level 1C and 2A, not for {sensor.name}"
             )
         return 0.0
+    if stated not in (None, 0.0, -1000.0):
+        raise InputError(f"{where}: baseline_offset_dn={stated:g} must be 0 (before baseline 04.00) or -1000 (from it on)")
     if baseline is not None:
-        try:
-            implied = -1000.0 if float(str(baseline)) >= 4.0 else 0.0
-        except ValueError:
-            raise InputError(f"{where}: processing_baseline={baseline!r} must look like '04.00'") from None
+        match = re.fullmatch(r"N?(\d{1,2})\.\d{1,2}|N?(\d\d)\d\d", str(baseline))
+        if match is None:
+            raise InputError(f"{where}: processing_baseline={baseline!r} must look like '04.00', in quotes, or like the name's N0400")
+        implied = -1000.0 if int(match[1] or match[2]) >= 4 else 0.0
         if stated is not None and stated != implied:
             raise InputError(f"{where}: baseline_offset_dn={stated:g} contradicts processing_baseline={baseline} (which means {implied:g})")
         return implied

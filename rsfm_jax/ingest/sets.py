@@ -5,7 +5,7 @@ covers the window to within a pixel of the coarsest slot; members without resamp
 their own pixel away, and the plan keeps where they really lie. Everything that is left out carries a reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import datetime
 import hashlib
@@ -19,6 +19,8 @@ from rsfm_jax.config import IngestConfig, Layout, Slot
 from rsfm_jax.geo import Rect, cell_uniform, ground_cells, utm_epsg
 from rsfm_jax.ingest.raster import GSD_TOLERANCE, BandRaster, OpenScene, rect_in, to_lonlat
 
+_MOST_ENUMERATED = 4096  # combinations of dates listed at one place; above that they are drawn
+_DRAWS_PER_SET = 32
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
@@ -205,14 +207,33 @@ def _window_rect(raster: BandRaster, column: int, row: int, pixels: int) -> Rect
 
 def _combinations(layout: Layout, pools: list[list[OpenScene]], seed: int, rect: Rect) -> list[tuple[OpenScene, ...]]:
     """Draws the combinations of scenes at one place: distinct scenes, those of one sensor in order of date."""
+    if not all(pools):
+        return []
     sensors = [layout.slots[numbers[0]].sensor for numbers in layout.acquisitions()]
-    pairs = [(i, j) for i, j in itertools.combinations(range(len(sensors)), 2) if sensors[i] == sensors[j]]
-    every = [c for c in itertools.product(*pools) if all(_by_date(c[i]) < _by_date(c[j]) for i, j in pairs)]
-    if len(every) <= layout.sets_per_place:
-        return every
     token = f"{seed}:{layout.name}:{rect.left:.3f}:{rect.top:.3f}".encode()
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "big"))
-    return [every[i] for i in sorted(rng.choice(len(every), layout.sets_per_place, replace=False))]
+    if math.prod(len(pool) for pool in pools) <= _MOST_ENUMERATED:
+        every = [c for c in itertools.product(*pools) if _in_order(c, sensors)]
+        if len(every) <= layout.sets_per_place:
+            return every
+        return [every[i] for i in sorted(rng.choice(len(every), layout.sets_per_place, replace=False))]
+    drawn: dict[tuple[str, ...], tuple[OpenScene, ...]] = {}
+    for _ in range(_DRAWS_PER_SET * layout.sets_per_place):
+        combination = _sorted_by_sensor([pool[rng.integers(len(pool))] for pool in pools], sensors)
+        fits = all(scene in pool for scene, pool in zip(combination, pools, strict=True))
+        if fits and _in_order(combination, sensors) and len(drawn) < layout.sets_per_place:
+            drawn[tuple(scene.scene.id for scene in combination)] = combination
+    return [drawn[ids] for ids in sorted(drawn)]
+
+
+def _in_order(scenes: Sequence[OpenScene], sensors: list[str]) -> bool:
+    pairs = itertools.combinations(range(len(sensors)), 2)
+    return all(_by_date(scenes[i]) < _by_date(scenes[j]) for i, j in pairs if sensors[i] == sensors[j])
+
+
+def _sorted_by_sensor(scenes: list[OpenScene], sensors: list[str]) -> tuple[OpenScene, ...]:
+    waiting = {sensor: sorted((s for s, of in zip(scenes, sensors, strict=True) if of == sensor), key=_by_date) for sensor in set(sensors)}
+    return tuple(waiting[sensor].pop(0) for sensor in sensors)
 
 
 def _planned(layout: Layout, crs: CRS, rect: Rect, scenes: tuple[OpenScene, ...], config: IngestConfig) -> PlannedSet:

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from rsfm_jax.errors import InputError
+from rsfm_jax.sensors import Band
 
 
 @dataclasses.dataclass
@@ -90,3 +91,35 @@ class Statistics:
             row = {"count": s.count, "mean": s.mean, "std": s.std, "min": s.low, "max": s.high, "unit": units[sensor, band]}
             table.setdefault(sensor, {})[band] = row
         return table
+
+
+class RangeCheck:
+    """Counts values outside the plausible range of every band of every scene: the sign of a wrong unit or an unstated nodata."""
+
+    TOLERATED = 0.01
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], list[float]] = {}
+        self._bands: dict[tuple[str, str], Band] = {}
+
+    def add(self, scene_id: str, band: Band, values: np.ndarray) -> None:
+        """Adds valid physical values of one band of one scene, 1-D."""
+        if values.size == 0:
+            return
+        low, high = band.valid_range
+        seen = self._seen.setdefault((scene_id, band.name), [0, 0, math.inf, -math.inf])
+        self._bands[scene_id, band.name] = band
+        seen[0] += int(((values < low) | (values > high)).sum())
+        seen[1] += values.size
+        seen[2], seen[3] = min(seen[2], float(values.min())), max(seen[3], float(values.max()))
+
+    def check(self) -> None:
+        """Raises `InputError` for the first band with more than 1 % of its values outside."""
+        for (scene_id, name), (outside, total, low, high) in self._seen.items():
+            if outside > self.TOLERATED * total:
+                band = self._bands[scene_id, name]
+                raise InputError(
+                    f"scene {scene_id!r}, band {name!r}: {outside / total:.1%} of the valid values are outside "
+                    f"[{band.valid_range[0]:g}, {band.valid_range[1]:g}] {band.unit} (they go from {low:g} to {high:g}); "
+                    "is a nodata value unstated, or the scale or offset of another product level?"
+                )

@@ -172,3 +172,13 @@ def test_an_empty_output_folder_is_fine(scenes):
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["dataset.json", "manifest.jsonl", "records"]
     assert sorted(path.name for path in scenes.parent.iterdir()) == ["out", "scenes"]
+
+
+def test_values_outside_the_unit_s_range_are_refused(tmp_path):
+    elevation = np.full((32, 32), 100, np.int16)
+    elevation[:4] = -32768  # voids that nobody declared
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    write_geotiff(scenes / "dem.tif", elevation + np.arange(32, dtype=np.int16) % 7)
+    write_scenes_yaml(scenes, scene(bands={"elevation": "dem.tif"}))
+    _refused(scenes, "scene 'one'", "band 'elevation'", "outside [-500, 9000] m", "nodata")

@@ -58,7 +58,7 @@ def test_records_hold_the_files_pixels_at_their_ground_position(demo_dataset, de
         for c, name in enumerate(slot.bands):
             band = demo_bands[record[f"scene_{i}"].decode()][name]
             with rasterio.open(band.source.path) as dataset:
-                values = dataset.read(band.source.index)
+                values = dataset.read(band.index)
             columns, rows = ~band.transform @ (east.ravel(), north.ravel())
             assert abs(columns % 1 - 0.5).max() < 1e-6  # pixel centres on pixel centres
             inside = (columns >= 0) & (columns < band.width) & (rows >= 0) & (rows < band.height)

@@ -247,3 +247,54 @@ def test_only_projected_systems_in_metres_count_as_metric(tmp_path, crs, metric)
 def test_to_lonlat_is_longitude_first():
     assert to_lonlat(CRS.from_epsg(4326), np.array([[12.5, 41.9]])) == pytest.approx(np.array([[12.5, 41.9]]))
     assert to_lonlat(UTM, np.array([[500_000.0, 0.0]])) == pytest.approx(np.array([[3.0, 0.0]]), abs=1e-9)
+
+
+def test_a_file_of_several_bands_needs_an_index(tmp_path):
+    write_geotiff(tmp_path / "stack.tif", np.ones((2, 4, 4), np.uint16))
+    with pytest.raises(InputError, match=r"stack\.tif has 2 bands; say which"):
+        open_one(tmp_path, sensor="landsat7_l1", bands={"B4": "stack.tif"})
+
+
+def test_one_band_under_two_names_is_refused(tmp_path):
+    write_geotiff(tmp_path / "red.tif", np.ones((4, 4), np.uint16))
+    with pytest.raises(InputError, match=r"is the same band 1 of .*red\.tif as 'B3'"):
+        open_one(tmp_path, sensor="landsat7_l1", bands={"B3": "red.tif", "B4": "red.tif"})
+
+
+def test_a_baseline_offset_beside_another_offset_is_refused(tmp_path):
+    write_geotiff(tmp_path / "red.tif", np.ones((4, 4), np.uint16), scale_offset=(1e-4, -0.1))
+    with pytest.raises(InputError, match="would both be applied"):
+        open_one(tmp_path, sensor="sentinel2_l2a", bands={"B04": "red.tif"}, processing_baseline="05.09")
+
+
+def test_a_files_own_mask_marks_pixels_invalid(tmp_path):
+    write_geotiff(tmp_path / "red.tif", np.full((8, 8), 65000, np.uint16))
+    with rasterio.open(tmp_path / "red.tif", "r+") as dataset:
+        dataset.write_mask(np.arange(64).reshape(8, 8) >= 16)
+    scene = open_one(tmp_path, sensor="landsat7_l1", bands={"B4": "red.tif"})
+    with ChipReader() as reader:
+        _, valid_HWC = reader.read_window(scene, ("B4",), 0, 0, 8)
+    np.testing.assert_array_equal(valid_HWC[..., 0], np.arange(64).reshape(8, 8) >= 16)
+
+
+@pytest.mark.parametrize(("epsg", "metric"), [(32631, True), (3857, False), (2154, True), (4326, False)])
+def test_a_coordinate_system_counts_as_metric_when_its_unit_is_a_metre_on_the_ground(tmp_path, epsg, metric):
+    left, top = transform("EPSG:4326", f"EPSG:{epsg}", [2.0], [48.0])
+    pixel = 1e-4 if epsg == 4326 else 10.0
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": 8, "height": 8, "crs": f"EPSG:{epsg}"}
+    with rasterio.open(tmp_path / "red.tif", "w", transform=rasterio.Affine(pixel, 0, left[0], 0, -pixel, top[0]), **profile) as dataset:
+        dataset.write(np.ones((1, 8, 8), np.uint16))
+    assert open_one(tmp_path, sensor="landsat7_l1", bands={"B4": "red.tif"}).metric is metric
+
+
+def test_more_files_than_may_be_open_at_once_are_read(tmp_path):
+    scenes = []
+    for i in range(150):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        write_geotiff(folder / "red.tif", np.full((4, 4), i, np.uint16))
+        scenes.append(open_one(folder, sensor="landsat7_l1", bands={"B4": "red.tif"}))
+    with ChipReader() as reader:
+        read = [int(reader.read_window(scene, ("B4",), 0, 0, 4)[0][0, 0, 0]) for scene in scenes + scenes]
+        assert len(reader._files) < 150
+    assert read == list(range(150)) * 2

@@ -32,7 +32,7 @@ def test_a_scene_is_read_as_described(folder):
     assert list(found.bands) == ["B8A", "B04"]
     b8a, b04 = found.bands.values()
     assert (b8a.path, b8a.index, b8a.scale, b8a.offset, b8a.nodata) == (folder / "dem.tif", 3, 0.5, None, -1)
-    assert (b04.index, b04.scale, b04.band.wavelength_nm) == (1, 0.25, 664.6)
+    assert (b04.index, b04.scale, b04.band.wavelength_nm) == (None, 0.25, 664.6)
     assert (found.id, found.sensor.name, found.described_in) == ("x", "sentinel2_l2a", folder / "scenes.yaml")
     assert found.mask is None
 
@@ -61,6 +61,9 @@ def test_an_unknown_date_is_stated(folder):
         ({"processing_baseline": "04.00"}, -1000),
         ({"processing_baseline": 5.09}, -1000),
         ({"processing_baseline": "03.01"}, 0),
+        ({"processing_baseline": "N0209"}, 0),
+        ({"processing_baseline": "0209"}, 0),
+        ({"processing_baseline": "N0400"}, -1000),
         ({"baseline_offset_dn": -1000}, -1000),
         ({"baseline_offset_dn": 0}, 0),
         ({"processing_baseline": "05.00", "baseline_offset_dn": -1000}, -1000),
@@ -107,7 +110,11 @@ def test_every_description_below_the_folder_is_read_in_order(tmp_path):
         ({"mask": {"file": "dem.tif", "invalids": [3]}}, "unknown field 'invalids'.*did you mean 'invalid'"),
         ({"mask": {"file": "gone.tif", "invalid": [3]}}, r"mask: file .*gone\.tif does not exist"),
         ({"baseline_offset_dn": 0}, "are for Sentinel-2 level 1C and 2A, not for dem"),
-        (_sentinel2(processing_baseline="N0400"), "processing_baseline='N0400' must look like '04.00'"),
+        (_sentinel2(processing_baseline="new"), "processing_baseline='new' must look like '04.00'"),
+        (_sentinel2(processing_baseline="nan"), "processing_baseline='nan' must look like '04.00'"),
+        (_sentinel2(processing_baseline=256), "processing_baseline=256 must look like '04.00'"),
+        (_sentinel2(baseline_offset_dn=1000), "baseline_offset_dn=1000 must be 0"),
+        ({"bands": {"elevation": "."}}, "is a folder; name the file"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(folder, fields, message):
