@@ -33,12 +33,14 @@ types: $(DEV)
 unit: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadgroup
 
-# PyTorch comes as its CPU wheel or not at all: parts that need it are skipped, and say so, where there is none for this Python.
+# PyTorch comes as its CPU wheel or not at all. Where there is none for this Python, what needs it is skipped, and says so.
 $(BASE): pyproject.toml constraints.txt
 	test -e $(BASE) || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -e .
-	$(PIP) -e '.[torch]' 2>/dev/null || $(PIP) --retries 1 --extra-index-url $(TORCH_CPU) -e '.[torch]' \
-	  || echo "no CPU wheel of PyTorch for Python $(VERSION): what needs it is skipped"
+	$(PIP) -e '.[torch]' >$(VENV)/torch.log 2>&1 \
+	  || $(PIP) --retries 1 --extra-index-url $(TORCH_CPU) -e '.[torch]' >>$(VENV)/torch.log 2>&1 \
+	  || (grep -q 'No matching distribution\|ResolutionImpossible' $(VENV)/torch.log || { cat $(VENV)/torch.log; exit 1; })
+	$(BIN)/python -c 'import torch' 2>/dev/null || echo "no CPU wheel of PyTorch for Python $(VERSION): what needs it is skipped"
 	touch $(BASE)
 
 $(DEV): $(BASE)

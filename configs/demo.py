@@ -25,21 +25,21 @@ def layouts() -> tuple[Layout, ...]:
     one_sentinel2 = Layout(
         "sentinel2_13_bands",
         (
-            Slot("sentinel2_l1c", _S2_10M, 10.0, pixels=64, patch=8, acquisition="a"),
-            Slot("sentinel2_l1c", _S2_20M, 20.0, pixels=32, patch=4, acquisition="a"),
+            Slot("sentinel2_l1c", _S2_10M, 10.0, pixels=72, patch=8, acquisition="a"),
+            Slot("sentinel2_l1c", _S2_20M, 20.0, pixels=36, patch=4, acquisition="a"),
             Slot("sentinel2_l1c", _S2_60M, 60.0, pixels=12, patch=4, acquisition="a"),
         ),
-        stride_m=320.0,
+        stride_m=240.0,
     )
     series = tuple(Slot("sentinel2_l3a", _S2_10M + _S2_20M, 10.0, pixels=32, patch=4) for _ in range(3))
     landsat = Layout(
         "landsat7_landsat8",
         (
-            Slot("landsat8_l1", _OLI_30M, 30.0, pixels=16, patch=2, acquisition="oli"),
-            Slot("landsat8_l1", ("B8",), 15.0, pixels=32, patch=4, acquisition="oli"),
-            Slot("landsat7_l1", _ETM_30M, 30.0, pixels=16, patch=2),
+            Slot("landsat8_l1", _OLI_30M, 30.0, pixels=24, patch=4, acquisition="oli"),
+            Slot("landsat8_l1", ("B8",), 15.0, pixels=48, patch=8, acquisition="oli"),
+            Slot("landsat7_l1", _ETM_30M, 30.0, pixels=24, patch=4),
         ),
-        stride_m=60.0,
+        stride_m=30.0,
     )
     radar = tuple(Slot("sentinel1_grd", ("VV",), 20.0, pixels=64, patch=8) for _ in range(2))
     return (
@@ -53,8 +53,8 @@ def layouts() -> tuple[Layout, ...]:
 def get_config() -> Config:
     """The demo's experiment."""
     return Config(
-        ingest=IngestConfig(layouts=layouts(), split_cell_m=1500.0, val_share=0.1),
-        data=DataConfig(global_batch_size=32),
+        ingest=IngestConfig(layouts=layouts(), split_cell_m=3000.0, val_share=0.1),
+        data=DataConfig(global_batch_size=32, layout_balance=0.5),
         model=ModelConfig(
             width=192,
             depth=6,
@@ -66,6 +66,6 @@ def get_config() -> Config:
             remat="none",
             unroll=0,
         ),
-        optim=OptimConfig(base_lr=4e-3, warmup_steps=40),
-        train=TrainConfig(steps=600, log_every=10, checkpoint_every=100, picture_every=200),
+        optim=OptimConfig(base_lr=6e-3, warmup_steps=40),
+        train=TrainConfig(steps=700, log_every=10, checkpoint_every=100, picture_every=200),
     )

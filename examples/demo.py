@@ -6,6 +6,7 @@ Makes OUT/data, OUT/run, OUT/weights and OUT/summary.json. A run that was stoppe
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="passed on to training, as --config.train.steps=100 after --")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: the demo ends with PyTorch weights and there is no PyTorch here: pip install 'rsfm_jax[torch]'")
     begin = time.perf_counter()
     if (out / "summary.json").exists():
         for name in ("data", "run", "weights"):
@@ -67,9 +70,9 @@ def main() -> None:
         door("export", f"--workdir={out / 'run'}", f"--out={out / 'weights'}")
     summary = summarise(out)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"\n{'loss by layout':<26} {'first':>8} {'last':>8}")
-    for name, (first, last) in _by_layout(out).items():
-        print(f"{name:<26} {first:>8.3f} {last:>8.3f}")
+    print(f"\n{'loss by layout':<26} {'patch mean':>10} {'first':>8} {'last':>8}")
+    for name, (trivial, first, last) in _by_layout(out).items():
+        print(f"{name:<26} {trivial:>10.3f} {first:>8.3f} {last:>8.3f}")
     print()
     for name, value in summary.items():
         print(f"{name:<26} {value:.4g}" if isinstance(value, float) else f"{name:<26} {value}")
@@ -77,12 +80,19 @@ def main() -> None:
     print(f"pictures: {out / 'run' / 'pictures'}; curves: tensorboard --logdir {out / 'run' / 'tensorboard'}")
 
 
-def _by_layout(out: pathlib.Path) -> dict[str, tuple[float, float]]:
+def _by_layout(out: pathlib.Path) -> dict[str, tuple[float, float, float]]:
+    """For each layout the loss of predicting each patch's mean, the first loss, and the mean of the last ten."""
     losses: dict[str, list[float]] = {}
     for line in (out / "run" / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         losses.setdefault(row["layout"], []).append(row["loss"])
-    return {name: (values[0], statistics.fmean(values[-10:])) for name, values in sorted(losses.items())}
+    table = {}
+    for layout in json.loads((out / "data" / "dataset.json").read_text())["layouts"]:
+        values = [slot["patch"] ** 2 * len(slot["bands"]) for slot in layout["slots"]]
+        seen = losses.get(layout["name"], [])
+        if seen:
+            table[layout["name"]] = (statistics.fmean((p - 1) / p for p in values), seen[0], statistics.fmean(seen[-10:]))
+    return table
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ def _check_field(root: Any, path: str) -> None:
                 node = node[int(index.rstrip("]"))]
             except (IndexError, ValueError, TypeError):
                 raise InputError(f"--config.{path}: {walked} has no element [{index}") from None
+    if isinstance(node, tuple) and path.endswith(("layouts", "slots")):
+        raise InputError(f"--config.{path}: set a field of one element, as --config.{path}[0].FIELD=value, or write a config file")
     if dataclasses.is_dataclass(node):
         names = [field.name for field in dataclasses.fields(node)]
         raise InputError(f"--config.{path}: {walked} is a section; set one of its fields: {', '.join(names)}")
@@ -140,6 +142,12 @@ def show_help(argv: list[str], text: str) -> bool:
     """Prints a front door's help when asked for; returns whether it was."""
     if not any(word in ("--help", "-h", "-help") for word in argv[1:]):
         return False
-    print(text)
-    print(flags.FLAGS.main_module_help(), file=sys.stdout)
+    print(text.strip())
+    own = {flag.name: flag.help for flag in flags.FLAGS.get_key_flags_for_module(argv[0])}
+    if "config" in flags.FLAGS:
+        own |= {
+            "config": flags.FLAGS["config"].help,
+            "config.SECTION.FIELD": "overrides one field of the config (rsfm_jax/config.py lists them)",
+        }
+    print("\nFlags:\n" + "\n".join(f"  --{name}=...  {described}" for name, described in sorted(own.items())))
     return True

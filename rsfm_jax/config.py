@@ -146,12 +146,14 @@ class DataConfig:
 
     path: str = knob("", "folder written by rsfm_jax.ingest", runtime=True)
     global_batch_size: int = knob(128, "image sets in one step, over all devices")
-    read_threads: int = knob(2, "threads that read and decode records in each process", runtime=True)
-    prefetch_batches: int = knob(2, "batches made ready ahead of the step", runtime=True)
+    layout_balance: float = knob(1.0, "a layout's share of the steps goes with (its sets) ** this: 1 proportional, 0 equal")
+    read_threads: int = knob(2, "threads that read and decode records, in each process and for each layout", runtime=True)
+    prefetch_batches: int = knob(2, "batches of each layout made ready ahead of the step", runtime=True)
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         _require(self.global_batch_size >= 1, "data.global_batch_size", self.global_batch_size, "at least 1")
+        _require(0 <= self.layout_balance <= 1, "data.layout_balance", self.layout_balance, "in [0, 1]")
         _require(self.read_threads >= 1, "data.read_threads", self.read_threads, "at least 1")
         _require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
 
@@ -162,7 +164,6 @@ class MaskConfig:
 
     ratio: float = knob(0.75, "fraction of every member's patches that is removed")
     anchor: str = knob("random", "which member shapes the others' masks: random, finest, coarsest")
-    same_acquisition: str = knob("consistent", "policy of other bands of the anchor's own acquisition")
     other_sensor: str = knob("consistent", "policy of members of another sensor than the anchor's")
     other_time: str = knob("independent", "policy of members of the anchor's sensor at another time")
 
@@ -170,7 +171,7 @@ class MaskConfig:
         """Raises `InputError` naming the first wrong field."""
         _require(0 < self.ratio < 1, "mask.ratio", self.ratio, "between 0 and 1, both excluded")
         _choice("mask.anchor", self.anchor, ANCHORS)
-        for field in ("same_acquisition", "other_sensor", "other_time"):
+        for field in ("other_sensor", "other_time"):
             _choice(f"mask.{field}", getattr(self, field), POLICIES)
 
 

@@ -17,6 +17,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import json  # noqa: E402
 import pathlib  # noqa: E402
 from typing import Any  # noqa: E402
+import warnings  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -30,9 +31,10 @@ _REPO = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Orbax leaves reads of damaged checkpoints to the garbage collector, which complains in whichever test it runs."""
-    given_up = "ignore:Exception ignored in. <coroutine object _read_array:pytest.PytestUnraisableExceptionWarning"
-    config.addinivalue_line("filterwarnings", given_up)
+    """Reads of damaged checkpoints that Orbax gave up on complain when they are collected, in any later test or at the end."""
+    given_up = "Exception ignored in: <coroutine object _read_array"
+    config.addinivalue_line("filterwarnings", f"ignore:{given_up.replace(':', '.')}:pytest.PytestUnraisableExceptionWarning")
+    warnings.filterwarnings("ignore", message=given_up, category=pytest.PytestUnraisableExceptionWarning)
 
 
 @pytest.fixture(scope="session")

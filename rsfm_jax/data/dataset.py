@@ -1,6 +1,6 @@
 """A dataset folder as ingest wrote it: layouts, statistics, record sources.
 
-Works on any path etils knows, so a dataset may lie in a bucket. Never imports jax: Grain workers import this.
+Never imports jax: Grain workers import this.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,15 @@ class Dataset:
 
     def source(self, layout: Layout, split: str) -> Sequence[dict[str, Any]]:
         """Random-access records of one split of a layout."""
-        return tfds.builder_from_directory(str(_records(self.path, layout.name))).as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+        folder = _records(self.path, layout.name)
+        try:
+            source = tfds.builder_from_directory(str(folder)).as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+            source[len(source) - 1]  # a truncated file opens, and fails here
+        except (ValueError, TypeError, OSError, RuntimeError, KeyError, IndexError) as error:
+            raise InputError(
+                f"{folder}: records of split {split!r} cannot be read ({error}); the folder is damaged, ingest again"
+            ) from None
+        return source
 
     def mean_std(self, slot: Slot) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of a slot's bands in their units, float64 (C,) each."""
@@ -73,13 +81,18 @@ def open_dataset(path: str) -> Dataset:
         fields = json.loads((folder / "dataset.json").read_text())
     except json.JSONDecodeError as error:
         raise InputError(f"{folder / 'dataset.json'}: not valid JSON ({error}); ingest again") from None
-    if fields.get("schema_version") != SCHEMA_VERSION:
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
         raise InputError(
-            f"{folder / 'dataset.json'}: schema_version is {fields.get('schema_version')!r}, this version reads {SCHEMA_VERSION}; "
+            f"{folder / 'dataset.json'}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; "
             "ingest the scenes again with this version"
         )
-    layouts = tuple(layout_from_dict({k: v for k, v in layout.items() if k != "dtypes"}) for layout in fields["layouts"])
+    try:
+        layouts = tuple(layout_from_dict({k: v for k, v in layout.items() if k != "dtypes"}) for layout in fields["layouts"])
+        dataset = Dataset(folder, layouts, fields["statistics"], fields["sets"], fields["digest"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / 'dataset.json'}: is not whole ({type(error).__name__}: {error}); ingest again") from None
     for layout in layouts:
         if not (_records(folder, layout.name) / "dataset_info.json").exists():
             raise InputError(f"{folder}: the records of layout {layout.name!r} are missing; the folder is not whole, ingest again")
-    return Dataset(folder, layouts, fields["statistics"], fields["sets"], fields["digest"])
+    return dataset

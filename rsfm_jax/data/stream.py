@@ -1,7 +1,8 @@
 """The endless stream of batches: which layout at which step, which examples, from which position.
 
 Everything is a function of the seed and the step: the layout of a step, and the order of each layout's examples. Each example carries its
-global index, its place in its layout's endless stream; with the seed it fixes all randomness of the example, on any number of hosts.
+global index, its place in its layout's endless stream; with the seed it fixes all randomness of the example, on any number of hosts. This
+code leaves jax alone; Grain imports it, without touching a device.
 """
 
 from typing import Any
@@ -60,7 +61,8 @@ class BatchStream:
                 f"config.data.global_batch_size={config.global_batch_size}: must be a multiple of the {process_count} processes"
             )
         self._layouts, self._seed = dataset.layouts, seed
-        self._weights = np.array([dataset.sets[layout.name]["train"] for layout in dataset.layouts], np.float64)
+        sets = np.array([dataset.sets[layout.name]["train"] for layout in dataset.layouts], np.float64)
+        self._weights = sets**config.layout_balance
         self._records, self._iterators = {}, {}
         shard = grain.ShardOptions(shard_index=process_index, shard_count=process_count)
         reading = grain.ReadOptions(

@@ -25,7 +25,7 @@ def _run() -> int:
     for package in ("torch", "safetensors"):
         if importlib.util.find_spec(package) is None:
             raise InputError(
-                f"export needs the package {package}: pip install 'rsfm_jax[torch]' (docs/install.md says how to get the CPU wheel)"
+                f"export needs the package {package}: pip install 'rsfm_jax[torch]' (for the CPU wheel on Linux: --extra-index-url https://download.pytorch.org/whl/cpu)"
             )
     from rsfm_jax.export.folder import export_run  # imports torch
     from rsfm_jax.export.parity import ParityError

@@ -12,7 +12,6 @@ import hashlib
 import json
 import pathlib
 import shutil
-import tempfile
 from typing import Any
 
 from etils import epath
@@ -29,8 +28,9 @@ from rsfm_jax.export.weights import StateDict, encoder_state_dict
 from rsfm_jax.models.build import Params, abstract_model
 from rsfm_jax.models.spec import ModelSpec, model_spec
 from rsfm_jax.parallel.mesh import make_mesh
+from rsfm_jax.staging import check_free, new_folder
 import rsfm_jax.torch.modeling_rsfm
-from rsfm_jax.train.checkpoint import FOLDER, Checkpoints
+from rsfm_jax.train.checkpoint import FOLDER, UNREADABLE, Checkpoints, first_line
 from rsfm_jax.train.optimizer import make_optimizer
 from rsfm_jax.train.state import abstract_state
 
@@ -67,13 +67,22 @@ def read_checkpoint(workdir: pathlib.Path, step: int | None) -> Trained:
         if step is not None and step not in steps:
             raise InputError(f"--step={step}: no checkpoint of that step in {workdir}; there are {steps}")
         step = steps[-1] if step is None else step
-        run = checkpoints.run(step)
-        config = config_from_dict(run["config"])
-        config.model.compute_dtype = "float32"
-        spec = model_spec(config.model, [layout_from_dict(layout) for layout in run["layouts"]])
-        model = abstract_model(spec)
-        mesh = make_mesh(ParallelConfig(1, 1, 1, 1), jax.devices()[:1])
-        state, _ = checkpoints.restore(step, abstract_state(model, make_optimizer(config, model.names), mesh))
+        try:
+            return _restore(checkpoints, step)
+        except UNREADABLE as error:
+            raise InputError(
+                f"--workdir={workdir}: checkpoint {step} cannot be read ({first_line(error)}); try --step, of {steps}"
+            ) from None
+
+
+def _restore(checkpoints: Checkpoints, step: int) -> Trained:
+    run = checkpoints.run(step)
+    config = config_from_dict(run["config"])
+    config.model.compute_dtype = "float32"
+    spec = model_spec(config.model, [layout_from_dict(layout) for layout in run["layouts"]])
+    model = abstract_model(spec)
+    mesh = make_mesh(ParallelConfig(1, 1, 1, 1), jax.devices()[:1])
+    state, _ = checkpoints.restore(step, abstract_state(model, make_optimizer(config, model.names), mesh))
     return Trained(spec, jax.device_get(state.params), run, step)
 
 
@@ -93,26 +102,19 @@ def export_run(workdir: pathlib.Path, out: pathlib.Path, step: int | None = None
       InputError: anything wrong with the input; nothing is left at ``out``.
       ParityError: the features differ; nothing is left at ``out``.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out={out}: already holds something; choose another folder, or delete it first")
+    check_free(out, "out")
     trained = read_checkpoint(workdir, step)
     dataset = _dataset_of(trained, data)
     weights = encoder_state_dict(trained.params)
     description = describe_model(trained.spec, trained.run, trained.step)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-unfinished-", dir=out.parent) as folder:
-        unfinished = pathlib.Path(folder) / "model"
-        unfinished.mkdir()
-        _write_weights(weights, unfinished / "model.safetensors")
-        shutil.copyfile(rsfm_jax.torch.modeling_rsfm.__file__, unfinished / "modeling_rsfm.py")
-        description["sha256"] = {name: _sha256(unfinished / name) for name in ("model.safetensors", "modeling_rsfm.py")}
-        (unfinished / "config.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
-        parity = check_parity(unfinished, trained.spec, trained.params, dataset)
-        (unfinished / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
-        (unfinished / "README.md").write_text(model_card(description, parity))
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
+    with new_folder(out, "out") as folder:
+        _write_weights(weights, folder / "model.safetensors")
+        shutil.copyfile(rsfm_jax.torch.modeling_rsfm.__file__, folder / "modeling_rsfm.py")
+        description["sha256"] = {name: _sha256(folder / name) for name in ("model.safetensors", "modeling_rsfm.py")}
+        (folder / "config.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
+        parity = check_parity(folder, trained.spec, trained.params, dataset)
+        (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
+        (folder / "README.md").write_text(model_card(description, parity))
     return {
         "step": trained.step,
         "parameters": sum(int(x.size) for x in weights.values()),

@@ -1,7 +1,8 @@
 """The proof that the exported folder computes what JAX computes: the same real chips through both, end to end.
 
 The PyTorch side is loaded from the folder as a user would, and is given physical values by band name, so the normalisation is part of the
-proof. Each layout is checked on its own chips, and on chips with a row of patches cut off, so that height and width differ.
+proof. Each layout is checked on its own chips, and on chips with a row of patches cut off and their dates unknown, so that height and width
+differ and the learned token for an unknown date is used.
 """
 
 import functools
@@ -68,24 +69,27 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
     for layout in dataset.layouts:
         records = dataset.source(layout, "train")
         records = [records[i] for i in range(min(CHIPS, len(records)))]
-        for cut in (0, 1):
+        for cut, variant in enumerate(("", " (cut, no dates)")):
             with jax.default_matmul_precision("highest"):
                 expected = jax.device_get(encode(layout.name, _jax_members(dataset, layout, records, cut)))
             with torch.no_grad():
-                encoded = model(_torch_members(layout, records, cut))
+                try:
+                    encoded = model(_torch_members(layout, records, cut))
+                except ValueError as error:
+                    raise ParityError(f"layout {layout.name}: the PyTorch model refuses the dataset's own chips: {error}") from None
             rows.append(
                 {
-                    "layout": layout.name + (" (cut)" if cut else ""),
+                    "layout": layout.name + variant,
                     "chips": len(records),
                     "tokens_max_abs": float(np.abs(expected[0] - encoded.tokens.numpy()).max()),
                     "pooled_max_abs": float(np.abs(expected[1] - encoded.pooled.numpy()).max()),
                 }
             )
-    worst = max(rows, key=lambda row: row["tokens_max_abs"])
-    if not worst["tokens_max_abs"] <= LIMIT:
-        raise ParityError(
-            f"layout {worst['layout']}: PyTorch and JAX features differ by {worst['tokens_max_abs']:.2e}, the limit is {LIMIT:g}"
-        )
+    for row in rows:
+        if not (row["tokens_max_abs"] <= LIMIT and row["pooled_max_abs"] <= LIMIT):  # also when a difference is not a number
+            raise ParityError(
+                f"layout {row['layout']}: PyTorch and JAX features differ by {row['tokens_max_abs']:.2e}, the limit is {LIMIT:g}"
+            )
     return rows
 
 
@@ -96,6 +100,7 @@ def _jax_members(dataset: Dataset, layout: Layout, records: list[dict[str, Any]]
     for i, slot in enumerate(layout.slots):
         member = {name: np.stack([example[i][name] for example in examples]) for name in examples[0][i]}
         height = slot.pixels - cut * slot.patch
+        member["time"] = member["time"] * (1 - cut)
         members.append(member | {name: member[name][:, :height] for name in ("pixels", "valid")})
     return members
 
@@ -115,8 +120,9 @@ def _torch_members(layout: Layout, records: list[dict[str, Any]], cut: int) -> l
                 "bands": tuple(slot.bands),
                 "patch": slot.patch,
                 "grid_m": torch.from_numpy(np.stack([record[f"grid_m_{i}"] for record in records])),
-                "time": torch.from_numpy(np.stack([record[f"time_{i}"] for record in records])),
                 **named,
             }
         )
+        if not cut:
+            members[-1]["time"] = torch.from_numpy(np.stack([record[f"time_{i}"] for record in records]))
     return members

@@ -1,7 +1,8 @@
 """Per-band statistics over valid pixels, exact however long the stream.
 
 Means and squared deviations are merged chip by chip in float64 with the pairwise update of Chan, Golub and LeVeque (1979), which does not
-lose digits as sums of squares do. Values are physical: statistics are in the band's unit.
+lose digits as sums of squares do. Values are physical: statistics are in the band's unit. They are of what the model sees: a pixel that
+lies in several overlapping chips counts once for each.
 
 Legend: H W pixels, C bands.
 """

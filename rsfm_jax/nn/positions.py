@@ -22,7 +22,7 @@ def sincos(position: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape {
     """Codes positions by ``dim / 2`` sines followed by as many cosines.
 
     Args:
-      position: Any shape, in the unit in which neighbouring positions are about 1 apart.
+      position: Any shape; the highest frequency turns by 1 radian per unit.
       dim: Number of values, even; frequency i is ``10000 ** (-i / (dim / 2))``.
 
     Returns:

@@ -33,7 +33,8 @@ def reconstruction_loss(
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """Squared error against the patch-normalised values: per patch the mean over valid values, per example the sum over hidden patches.
 
-    A patch without a valid value counts neither in the sum nor in the number of patches. Predicting every patch's mean gives about 1.
+    A patch without a valid value counts neither in the sum nor in the number of patches. Predicting every patch's mean gives
+    (P - 1) / P, for the variance is the unbiased one.
 
     Args:
       predicted_BNP: Predictions of the normalised values.

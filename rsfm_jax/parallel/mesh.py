@@ -27,6 +27,8 @@ def make_mesh(config: ParallelConfig, devices: list[Any] | None = None) -> Mesh:
     Raises:
       InputError: the sizes do not multiply to the number of devices.
     """
+    if config.expert != 1:
+        raise InputError(f"config.parallel.expert={config.expert}: no parameter is divided over experts yet; set it to 1")
     devices = jax.devices() if devices is None else devices
     sizes = list(dataclasses.astuple(config))
     if -1 in sizes:

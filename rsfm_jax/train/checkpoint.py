@@ -1,7 +1,7 @@
 """Checkpoints: the state, the position in the data, and what the run is, written together by Orbax.
 
 A checkpoint of step N holds everything that step N + 1 depends on. Saves run beside the training; a save cut short leaves only a temporary
-folder, which the next start removes. Restoring works on any mesh and any number of processes.
+folder, which the next start removes. Restoring works on any mesh.
 """
 
 import contextlib
@@ -17,6 +17,12 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.train.state import TrainState
 
 FOLDER = "checkpoints"
+UNREADABLE = (ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)  # what Orbax raises for a damaged checkpoint
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Checkpoints:
@@ -36,6 +42,7 @@ class Checkpoints:
             read_only=keep is None,
         )
         self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
+        self._newest: int | None = None  # the last step that this run saved or restored
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -58,11 +65,14 @@ class Checkpoints:
           position: Position in the data.
           run: What the run is: config, layouts, statistics, versions; JSON.
         """
-        if step == self._manager.latest_step():
+        if step == self._newest:
             return
+        for damaged in (later for later in self.steps() if self._newest is not None and later > self._newest):
+            self._manager.delete(damaged)  # could not be read at the start, and stands in the way of this one
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position), run=ocp.args.JsonSave(run))
         if not self._manager.save(step, args=items, force=True):
             raise RuntimeError(f"checkpoint of step {step} was refused; the newest is {self._manager.latest_step()}")
+        self._newest = step
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a checkpoint onto the shardings of ``abstract``.
@@ -91,9 +101,12 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return self.restore(step, abstract)
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
-                logging.warning("checkpoint of step %d cannot be read (%s); trying the one before", step, str(error).splitlines()[0])
+                restored = self.restore(step, abstract)
+            except UNREADABLE as error:
+                logging.warning("checkpoint of step %d cannot be read (%s); trying the one before", step, first_line(error))
+            else:
+                self._newest = step
+                return restored
         if steps:
             raise InputError(f"none of the checkpoints {steps} can be read; they are damaged or of another model")
         return None

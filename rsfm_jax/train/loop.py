@@ -11,7 +11,7 @@ from PIL import Image
 from rsfm_jax.config import Config, Layout
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import Batch, BatchStream
-from rsfm_jax.errors import EXIT_OK
+from rsfm_jax.errors import EXIT_OK, InputError
 from rsfm_jax.models.build import abstract_model, count_params
 from rsfm_jax.models.spec import model_spec
 from rsfm_jax.parallel.mesh import check_batch, make_mesh
@@ -187,6 +187,8 @@ def run_training(config: Config, workdir: str) -> int:
       InputError: a dataset, mesh or folder that does not fit the config.
       NotFiniteError: the loss is no longer a number.
     """
+    if jax.process_count() > 1:
+        raise InputError(f"{jax.process_count()} processes: training runs in one process so far, on all of its devices")
     dataset = open_dataset(config.data.path)
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)

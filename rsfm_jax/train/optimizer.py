@@ -12,7 +12,7 @@ REFERENCE_BATCH = 256
 
 
 def learning_rate(config: Config) -> optax.Schedule:
-    """The schedule: base_lr x batch / 256 after the warm-up, zero at the last step."""
+    """The schedule: from zero to base_lr x batch / 256 over the warm-up, then a cosine that reaches zero as the last step is done."""
     peak = config.optim.base_lr * config.data.global_batch_size / REFERENCE_BATCH
     return optax.warmup_cosine_decay_schedule(0.0, peak, max(config.optim.warmup_steps, 1), config.train.steps)
 

@@ -1,5 +1,8 @@
 """Reconstruction pictures: input, masked input and reconstruction of a set's members, in physical values and sensible colours.
 
+The model predicts patch-normalised values, so a reconstructed patch is drawn with its own true mean and contrast: judge the structure
+inside the patches, not their brightness.
+
 Legend: B examples, H W pixels, C bands, N patches, P values of a patch.
 """
 
@@ -92,7 +95,8 @@ def _tiles(slot: Slot, table: dict[str, Any], images: dict[str, np.ndarray], b: 
     valid, hidden = (images[name][b][..., channels] for name in ("valid", "hidden"))
     physical = {name: images[name][b][..., channels] * std + mean for name in ("pixels", "reconstruction")}
     seen = np.where(valid, physical["pixels"], np.nan).reshape(-1, len(channels))
-    low, high = np.nanpercentile(seen, [2, 98], axis=0) if valid.any() else (mean - std, mean + std)
+    some = valid.any(axis=(0, 1))
+    low, high = np.nanpercentile(np.where(some, seen, mean), [2, 98], axis=0)
     bright = {name: np.clip((x - low) / np.maximum(high - low, 1e-9), 0, 1) for name, x in physical.items()}
     planes = [bright["pixels"], np.where(hidden, _HIDDEN, bright["pixels"]), bright["reconstruction"]]
     return [_tile(np.where(valid.all(axis=-1, keepdims=True), np.broadcast_to(x, (*x.shape[:2], 3)), _INVALID)) for x in planes]
@@ -107,5 +111,6 @@ def _caption(slot: Slot, time_B3: np.ndarray, width: int) -> np.ndarray:
     band = Image.new("RGB", (width, 14), "white")
     shown = "/".join(slot.bands[c] for c in display_bands(slot))
     dates = ", ".join(f"{year:.0f} day {day + 1:.0f}" if known else "date unknown" for known, year, day in time_B3)
-    ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m  [{dates}]  input, masked, reconstruction", fill="black")
+    columns = "input, masked, reconstruction (with the true mean and contrast of each patch)"
+    ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m  [{dates}]  {columns}", fill="black")
     return np.asarray(band)

@@ -33,12 +33,17 @@ def claim_workdir(workdir: epath.Path, config: Config, dataset: Dataset) -> None
       InputError: the folder holds something else, or a run that computes something else.
     """
     file = workdir / CONFIG_FILE
-    if not file.exists():
-        if workdir.exists() and any(workdir.iterdir()):
-            raise InputError(f"--workdir={workdir}: holds something that is not a run of this program; choose another folder")
-        workdir.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"config": to_dict(config), "dataset_digest": dataset.digest}, indent=1) + "\n")
-        return
+    try:
+        if not (workdir.exists() and file.exists()):
+            if workdir.exists() and any(workdir.iterdir()):
+                raise InputError(f"--workdir={workdir}: holds something that is not a run of this program; choose another folder")
+            workdir.mkdir(parents=True, exist_ok=True)
+            unfinished = workdir.parent / f".{workdir.name}-{CONFIG_FILE}"
+            unfinished.write_text(json.dumps({"config": to_dict(config), "dataset_digest": dataset.digest}, indent=1) + "\n")
+            unfinished.replace(file)
+            return
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot be used ({error}); choose another folder") from None
     try:
         claimed = json.loads(file.read_text())
         changes = differing_fields(config_from_dict(claimed["config"]), config)
