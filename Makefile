@@ -37,10 +37,10 @@ unit: $(DEV)
 $(BASE): pyproject.toml constraints.txt
 	test -e $(BASE) || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -e .
-	$(PIP) -e '.[torch]' >$(VENV)/torch.log 2>&1 \
+	@$(PIP) -e '.[torch]' >$(VENV)/torch.log 2>&1 \
 	  || $(PIP) --retries 1 --extra-index-url $(TORCH_CPU) -e '.[torch]' >>$(VENV)/torch.log 2>&1 \
 	  || (grep -q 'No matching distribution\|ResolutionImpossible' $(VENV)/torch.log || { cat $(VENV)/torch.log; exit 1; })
-	$(BIN)/python -c 'import torch' 2>/dev/null || echo "no CPU wheel of PyTorch for Python $(VERSION): what needs it is skipped"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "no CPU wheel of PyTorch for Python $(VERSION): what needs it is skipped"
 	touch $(BASE)
 
 $(DEV): $(BASE)

@@ -19,7 +19,10 @@ import pathlib  # noqa: E402
 from typing import Any  # noqa: E402
 import warnings  # noqa: E402
 
+from jaxtyping import install_import_hook  # noqa: E402
 import pytest  # noqa: E402
+
+_CHECKED = install_import_hook(["rsfm_jax.nn", "rsfm_jax.objectives", "rsfm_jax.models"], "beartype.beartype")  # array shapes and types
 
 from configs import demo  # noqa: E402
 from rsfm_jax.config import Config  # noqa: E402

@@ -23,6 +23,7 @@ Legend: B batch, T members, N patches of a member, K visible patches; I J rows a
 from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,9 +46,9 @@ class Masks:
       hidden: 1 where a patch is removed, bool (B, N).
     """
 
-    ids_keep: tuple[jax.Array, ...]
-    ids_restore: tuple[jax.Array, ...]
-    hidden: tuple[jax.Array, ...]
+    ids_keep: tuple[Any, ...]
+    ids_restore: tuple[Any, ...]
+    hidden: tuple[Any, ...]
 
 
 def visible_count(patches: int, ratio: float) -> int:

@@ -92,7 +92,7 @@ def make_step(
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, model, config, layout, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     placed = jax.tree.map(lambda leaf: leaf.sharding, abstract)

@@ -136,3 +136,14 @@ def test_a_position_of_other_layouts(tiny_dataset: Dataset):
     state.pop("landsat")
     with pytest.raises(InputError, match=r"position is of layouts \['series'\]"):
         read(tiny_dataset, 1, start=(1, state))
+
+
+def test_layout_balance_moves_the_shares_from_proportional_to_equal(tiny_dataset: Dataset):
+    sets = {layout.name: tiny_dataset.sets[layout.name]["train"] for layout in tiny_dataset.layouts}
+    share = {}
+    for balance in (1.0, 0.0):
+        with BatchStream(tiny_dataset, DataConfig(global_batch_size=1, layout_balance=balance), 3, 0, 1) as stream:
+            drawn = [stream.next(step)[0].name for step in range(600)]
+        share[balance] = drawn.count("series") / len(drawn)
+    assert share[1.0] == pytest.approx(sets["series"] / sum(sets.values()), abs=0.06)
+    assert share[0.0] == pytest.approx(0.5, abs=0.06)

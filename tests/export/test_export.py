@@ -10,14 +10,18 @@ import pytest
 
 pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
+from etils import epath
 import jax
 from safetensors.numpy import load_file
 
+from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.errors import InputError
 from rsfm_jax.export.folder import Trained, export_run, read_checkpoint
 from rsfm_jax.export.parity import ParityError, check_parity
 from rsfm_jax.export.weights import encoder_state_dict
+from rsfm_jax.train.loop import run_training
+from rsfm_jax.train.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,12 @@ def test_a_folder_that_holds_something_is_left_alone(trained: pathlib.Path, tmp_
     with pytest.raises(InputError, match="already holds something"):
         export_run(trained, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_in_bfloat16_trains_like_float32_and_exports(tiny: Config, trained: pathlib.Path, tmp_path: pathlib.Path):
+    tiny.model.compute_dtype = "bfloat16"
+    assert run_training(tiny, str(tmp_path / "run")) == 0
+    ours, theirs = ([row["loss"] for row in read_metrics(epath.Path(run))] for run in (tmp_path / "run", trained))
+    np.testing.assert_allclose(ours[:5], theirs[:5], rtol=0.02)
+    assert np.mean(ours[-10:]) < 0.9 * np.mean(ours[:4])
+    assert export_run(tmp_path / "run", tmp_path / "weights")["parity_max_abs"] <= 1e-4

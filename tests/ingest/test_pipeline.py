@@ -195,7 +195,7 @@ def test_one_pixel_changes_the_digest(ramp):
 
 def test_dataset_json_describes_the_records(demo_dataset, demo_summary):
     assert demo_summary["schema_version"] == 1
-    assert demo_summary["ingest"]["split_cell_m"] == 1500.0
+    assert demo_summary["ingest"]["split_cell_m"] == demo.get_config().ingest.split_cell_m
     for described, layout in zip(demo_summary["layouts"], demo.layouts(), strict=True):
         dtypes = described.pop("dtypes")
         assert layout_from_dict(described) == layout

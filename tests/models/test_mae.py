@@ -17,6 +17,12 @@ from rsfm_jax.train.step import loss_fn, masks_of
 from tests import tiny_config
 from tests.helpers import batch_of
 
+
+def on_device(tree: Any) -> Any:
+    """Arrays as the jitted step sees them."""
+    return jax.tree.map(jnp.asarray, tree)
+
+
 Params = dict[str, Any]
 _CONFIG = tiny_config.get_config()
 _SPEC = model_spec(_CONFIG.model, tiny_config.layouts())
@@ -74,7 +80,7 @@ def test_every_parameter_learns(model: AbstractModel, params: Params, tiny_datas
 
 def test_pixels_of_hidden_patches_do_not_reach_the_encoder(model: AbstractModel, params: Params, tiny_dataset: Dataset):
     for layout in tiny_dataset.layouts:
-        batch = batch_of(tiny_dataset, layout)
+        batch = on_device(batch_of(tiny_dataset, layout))
         masks = masks_of(_CONFIG, layout, batch)
 
         def encoded(pixels: list[jax.Array], batch: Any = batch, masks: Any = masks, layout: Layout = layout) -> jax.Array:
@@ -92,7 +98,7 @@ def test_pixels_of_hidden_patches_do_not_reach_the_encoder(model: AbstractModel,
 def test_the_prediction_of_a_patch_is_in_its_own_place(model: AbstractModel, params: Params, tiny_dataset: Dataset):
     """With blocks that add nothing, a patch is predicted from its own token alone."""
     layout = tiny_dataset.layouts[0]
-    batch = batch_of(tiny_dataset, layout)
+    batch = on_device(batch_of(tiny_dataset, layout))
     masks = masks_of(_CONFIG, layout, batch)
     last = {("attn", "proj"), ("mlp", "fc2")}
     still = jax.tree_util.tree_map_with_path(
@@ -115,7 +121,7 @@ def test_the_prediction_of_a_patch_is_in_its_own_place(model: AbstractModel, par
 
 def test_the_order_of_the_slots_does_not_matter(model: AbstractModel, params: Params, tiny_dataset: Dataset):
     layout = tiny_dataset.layouts[1]
-    members = batch_of(tiny_dataset, layout)["members"]
+    members = on_device(batch_of(tiny_dataset, layout)["members"])
     order = [2, 0, 1]
     swapped = dataclasses.replace(layout, slots=tuple(layout.slots[i] for i in order))
     mae = merge(model.graphdef, params)

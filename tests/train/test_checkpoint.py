@@ -15,6 +15,8 @@ from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.errors import InputError
 from rsfm_jax.train.checkpoint import Checkpoints
+from rsfm_jax.train.loop import run_training
+from rsfm_jax.train.metrics import read_metrics
 from rsfm_jax.train.workdir import describe_run
 from tests.helpers import Parts, parts
 
@@ -102,6 +104,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
         expected, position = checkpoints.restore(30, abstract)
     assert_equal(restored[0], expected)
     assert restored[1] == position
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_replaces_the_damaged_checkpoints_it_passed_over(trained: pathlib.Path, tiny: Config, tmp_path: pathlib.Path):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    cut_position(copy / "checkpoints" / "40")
+    lose_arrays(copy / "checkpoints" / "30")
+    assert run_training(tiny, str(copy)) == 0
+    gc.collect()
+    expected = [row["loss"] for row in read_metrics(epath.Path(trained))]
+    assert [row["loss"] for row in read_metrics(epath.Path(copy))] == expected
+    with Checkpoints(epath.Path(copy), keep=None) as checkpoints:
+        assert checkpoints.steps() == [20, 30, 40]
+        assert checkpoints.run(40)["dataset_digest"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
