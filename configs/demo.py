@@ -68,5 +68,5 @@ def get_config() -> Config:
             unroll=0,
         ),
         optim=OptimConfig(base_lr=6e-3, warmup_steps=40),
-        train=TrainConfig(steps=700, log_every=10, checkpoint_every=100, picture_every=200),
+        train=TrainConfig(steps=700, log_every=10, checkpoint_every=100, picture_every=350),
     )
