@@ -12,7 +12,8 @@ Expected loss (norm-pix; predicting each patch's mean scores 0.98-0.99): means o
 0.80, Landsat 0.94, Sentinel-1 0.98 (speckle: nothing learned).
 """
 
-from rsfm_jax.config import Config, DataConfig, IngestConfig, Layout, ModelConfig, OptimConfig, Slot, TrainConfig
+from rsfm_jax.config import Config, DataConfig, IngestConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.layouts import Layout, Slot
 
 _S2_10M = ("B02", "B03", "B04", "B08")
 _S2_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")

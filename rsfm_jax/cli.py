@@ -40,6 +40,9 @@ def _check_field(root: Any, path: str) -> None:
                 node = node[int(index.rstrip("]"))]
             except (IndexError, ValueError, TypeError):
                 raise InputError(f"--config.{path}: {walked} has no element [{index}") from None
+    if path.endswith("]") and not dataclasses.is_dataclass(node):
+        field = path.rpartition("[")[0]
+        raise InputError(f"--config.{path}: set the whole of it, as --config.{field}=\"('first', 'second')\"")
     if isinstance(node, tuple) and path.endswith(("layouts", "slots")):
         raise InputError(f"--config.{path}: set a field of one element, as --config.{path}[0].FIELD=value, or write a config file")
     if dataclasses.is_dataclass(node):

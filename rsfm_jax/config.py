@@ -5,118 +5,21 @@ nowhere else. Fields marked ``runtime`` say how a run executes, not what it comp
 """
 
 import dataclasses
-import difflib
 from typing import Any
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.sensors import get_sensor
+from rsfm_jax.knobs import choice, knob, require
+from rsfm_jax.layouts import Layout, layout_from_dict, parse_groups
+from rsfm_jax.mask_rules import parse_table
 
-POLICIES = ("consistent", "independent")
 ANCHORS = ("random", "finest", "coarsest")
-RESAMPLINGS = ("none", "nearest", "bilinear", "cubic", "average")
+TOKENIZERS = ("groups", "random3", "wavelength")
+POSITIONS = ("metres", "gsd", "index", "3d", "learned", "a2mae_released")
+GEO = ("none", "a2mae", "a2mae_released", "prithvi", "cartesian")
+TIMES = ("none", "season", "satmae", "prithvi")
+IDENTITIES = ("none", "slot", "satmae")
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "dots", "full")
-
-
-def knob(default: Any, doc: str, runtime: bool = False) -> Any:
-    """A dataclass field with its one line of documentation.
-
-    Args:
-      default: The default value, or a class without arguments to build it from.
-      doc: What the knob does, in one line.
-      runtime: True when a run may be continued with another value.
-
-    Returns:
-      The dataclass field.
-    """
-    metadata = {"doc": doc, "runtime": runtime}
-    if isinstance(default, type):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _require(holds: bool, field: str, value: Any, wanted: str) -> None:
-    if not holds:
-        raise InputError(f"config.{field}={value!r}: must be {wanted}")
-
-
-def _choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    _require(value in choices, field, value, f"one of {', '.join(choices)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-
-
-@dataclasses.dataclass
-class Slot:
-    """One member's place in a layout: which bands of which sensor, on how many pixels of what size."""
-
-    sensor: str = knob("", "sensor name in the registry")
-    bands: tuple[str, ...] = knob((), "band names, in channel order")
-    gsd_m: float = knob(0.0, "ground sampling distance of the chip, metres per pixel")
-    pixels: int = knob(0, "chip height and width in pixels")
-    patch: int = knob(0, "patch height and width in pixels; divides pixels")
-    acquisition: str = knob("", "slots of one layout with the same letter come from one scene; empty: a scene of its own")
-    resample: str = knob("none", "how the scene's pixels reach this grid: none (native grid), nearest, bilinear, cubic, average")
-
-    def validate(self, where: str) -> None:
-        """Raises `InputError` naming the first wrong field."""
-        sensor = get_sensor(self.sensor)
-        _require(len(self.bands) > 0, f"{where}.bands", self.bands, "at least one band name")
-        for band in self.bands:
-            sensor.band(band)
-        _require(len(set(self.bands)) == len(self.bands), f"{where}.bands", self.bands, "free of repetitions")
-        _require(self.gsd_m > 0, f"{where}.gsd_m", self.gsd_m, "a positive number of metres")
-        _require(self.patch > 0 and self.pixels > 0, f"{where}.patch", self.patch, "positive, as must pixels")
-        _require(self.pixels % self.patch == 0, f"{where}.pixels", self.pixels, f"a multiple of patch={self.patch}")
-        _choice(f"{where}.resample", self.resample, RESAMPLINGS)
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side."""
-        return self.pixels // self.patch
-
-    @property
-    def tokens(self) -> int:
-        """Patches of the whole chip."""
-        return self.grid * self.grid
-
-    @property
-    def patch_values(self) -> int:
-        """Values in one patch: patch x patch x bands."""
-        return self.patch * self.patch * len(self.bands)
-
-
-@dataclasses.dataclass
-class Layout:
-    """The fixed shape of one kind of image set: an ordered list of slots, one compiled program."""
-
-    name: str = knob("", "letters, digits and underscores")
-    slots: tuple[Slot, ...] = knob((), "members, in order; the first one's pixel grid places the windows")
-    stride_m: float = knob(0.0, "distance between neighbouring windows in metres; 0: half of the first slot's extent")
-    sets_per_place: int = knob(1, "how many combinations of dates are drawn at one place")
-
-    def validate(self, where: str) -> None:
-        """Raises `InputError` naming the first wrong field."""
-        _require(self.name.isidentifier(), f"{where}.name", self.name, "letters, digits and underscores, not starting with a digit")
-        _require(1 <= len(self.slots) <= 6, f"{where}.slots", len(self.slots), "one to six slots")
-        _require(self.stride_m >= 0, f"{where}.stride_m", self.stride_m, "zero or positive")
-        _require(self.sets_per_place >= 1, f"{where}.sets_per_place", self.sets_per_place, "at least 1")
-        for i, slot in enumerate(self.slots):
-            slot.validate(f"{where}.slots[{i}]")
-        for letter in {slot.acquisition for slot in self.slots if slot.acquisition}:
-            sensors = {slot.sensor for slot in self.slots if slot.acquisition == letter}
-            _require(len(sensors) == 1, f"{where}.slots", letter, "one sensor for all slots of one acquisition")
-
-    def acquisitions(self) -> list[list[int]]:
-        """Slot numbers grouped by acquisition, in order of first appearance."""
-        groups: dict[str, list[int]] = {}
-        for i, slot in enumerate(self.slots):
-            groups.setdefault(slot.acquisition or f"#{i}", []).append(i)
-        return list(groups.values())
-
-    @property
-    def tokens(self) -> int:
-        """Patches of all members together."""
-        return sum(slot.tokens for slot in self.slots)
 
 
 @dataclasses.dataclass
@@ -132,12 +35,12 @@ class IngestConfig:
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         names = [layout.name for layout in self.layouts]
-        _require(len(set(names)) == len(names), "ingest.layouts", names, "free of repeated names")
+        require(len(set(names)) == len(names), "ingest.layouts", names, "free of repeated names")
         for i, layout in enumerate(self.layouts):
             layout.validate(f"ingest.layouts[{i}]")
-        _require(self.split_cell_m > 0, "ingest.split_cell_m", self.split_cell_m, "positive")
-        _require(0 <= self.val_share < 1, "ingest.val_share", self.val_share, "in [0, 1)")
-        _require(0 <= self.min_valid_share <= 1, "ingest.min_valid_share", self.min_valid_share, "in [0, 1]")
+        require(self.split_cell_m > 0, "ingest.split_cell_m", self.split_cell_m, "positive")
+        require(0 <= self.val_share < 1, "ingest.val_share", self.val_share, "in [0, 1)")
+        require(0 <= self.min_valid_share <= 1, "ingest.min_valid_share", self.min_valid_share, "in [0, 1]")
 
 
 @dataclasses.dataclass
@@ -152,27 +55,72 @@ class DataConfig:
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
-        _require(self.global_batch_size >= 1, "data.global_batch_size", self.global_batch_size, "at least 1")
-        _require(0 <= self.layout_balance <= 1, "data.layout_balance", self.layout_balance, "in [0, 1]")
-        _require(self.read_threads >= 1, "data.read_threads", self.read_threads, "at least 1")
-        _require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
+        require(self.global_batch_size >= 1, "data.global_batch_size", self.global_batch_size, "at least 1")
+        require(0 <= self.layout_balance <= 1, "data.layout_balance", self.layout_balance, "in [0, 1]")
+        require(self.read_threads >= 1, "data.read_threads", self.read_threads, "at least 1")
+        require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
 
 
 @dataclasses.dataclass
 class MaskConfig:
-    """Anchor-aware masking (METHODS: A2-MAE)."""
+    """Anchor-aware masking (rsfm_jax/objectives/masking.py)."""
 
     ratio: float = knob(0.75, "fraction of every member's patches that is removed")
     anchor: str = knob("random", "which member shapes the others' masks: random, finest, coarsest")
-    other_sensor: str = knob("consistent", "policy of members of another sensor than the anchor's")
-    other_time: str = knob("independent", "policy of members of the anchor's sensor at another time")
+    table: tuple[str, ...] = knob(
+        ("acquisition=same: consistent", "sensor=same: independent", "any: consistent"),
+        "a member's policy by its relation to the anchor, first line that holds (rsfm_jax/mask_rules.py)",
+    )
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
-        _require(0 < self.ratio < 1, "mask.ratio", self.ratio, "between 0 and 1, both excluded")
-        _choice("mask.anchor", self.anchor, ANCHORS)
-        for field in ("other_sensor", "other_time"):
-            _choice(f"mask.{field}", getattr(self, field), POLICIES)
+        require(0 < self.ratio < 1, "mask.ratio", self.ratio, "between 0 and 1, both excluded")
+        choice("mask.anchor", self.anchor, ANCHORS)
+        parse_table(self.table)
+
+
+@dataclasses.dataclass
+class TokenizerConfig:
+    """How the bands of a patch become tokens."""
+
+    kind: str = knob("groups", "groups (a linear embedding for each group of bands), random3 (A2-MAE's released), wavelength (DOFA)")
+    groups: tuple[str, ...] = knob((), "bands with a token each, 'sensor: B02 B03 | B05' for each sensor to split; empty: all of a slot")
+    band_dropout: float = knob(0.0, "probability that the encoder is not shown a band of a member; one always stays, all are predicted")
+
+    def validate(self) -> None:
+        """Raises `InputError` naming the first wrong field."""
+        choice("tokenizer.kind", self.kind, TOKENIZERS)
+        require(0 <= self.band_dropout < 1, "tokenizer.band_dropout", self.band_dropout, "in [0, 1)")
+        require(not self.groups or self.kind == "groups", "tokenizer.groups", self.groups, f"empty with tokenizer.kind={self.kind!r}")
+        parse_groups(self.groups)
+
+
+@dataclasses.dataclass
+class EncodingConfig:
+    """What a token is told of where, when and by what it was seen."""
+
+    positions: str = knob(
+        "metres", "of patches: metres (from the set's centre), gsd (index x GSD), index (MAE), 3d, learned, a2mae_released"
+    )
+    position_unit_m: float = knob(10.0, "ground distance that counts as one step in the positions 'metres' and 'gsd', metres")
+    geo: str = knob("a2mae", "location: none, a2mae (GeoSOT bits), a2mae_released (with its positions), prithvi, cartesian")
+    time: str = knob("season", "dates: none, season (year and harmonics of the day), satmae, prithvi")
+    identity: str = knob("slot", "sensor and bands: none, slot (learned for each kind), satmae (a code of the group's number)")
+    gsd: bool = knob(True, "a code of each member's GSD")
+    metadata_dropout: float = knob(0.1, "probability that a set's location, and each member's date, is hidden in training")
+
+    def validate(self) -> None:
+        """Raises `InputError` naming the first wrong field."""
+        choice("encoding.positions", self.positions, POSITIONS)
+        choice("encoding.geo", self.geo, GEO)
+        choice("encoding.time", self.time, TIMES)
+        choice("encoding.identity", self.identity, IDENTITIES)
+        require(self.position_unit_m > 0, "encoding.position_unit_m", self.position_unit_m, "positive")
+        require(0 <= self.metadata_dropout < 1, "encoding.metadata_dropout", self.metadata_dropout, "in [0, 1)")
+        released = "a2mae_released"
+        require(
+            (self.geo == released) == (self.positions == released), "encoding.geo", self.geo, f"{released!r} with encoding.positions only"
+        )
 
 
 @dataclasses.dataclass
@@ -186,7 +134,8 @@ class ModelConfig:
     decoder_depth: int = knob(8, "decoder blocks")
     decoder_heads: int = knob(16, "decoder attention heads")
     mlp_ratio: float = knob(4.0, "hidden width of the MLPs over the width")
-    position_unit_m: float = knob(10.0, "ground distance that counts as one step in the sincos positions, metres")
+    cls_token: bool = knob(False, "a learned token beside the patches, as in MAE")
+    joint: bool = knob(True, "acquisitions of a set attend to each other; False encodes and decodes each alone")
     compute_dtype: str = knob("bfloat16", "type of activations and products: float32 or bfloat16; parameters stay float32")
     remat: str = knob("full", "what the backward pass recomputes: none, dots (all but matrix products), full", runtime=True)
     unroll: int = knob(1, "blocks per scan iteration; 0 unrolls all (faster on CPU, slower to compile)", runtime=True)
@@ -194,15 +143,17 @@ class ModelConfig:
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         for part, width, heads in (("", self.width, self.heads), ("decoder_", self.decoder_width, self.decoder_heads)):
-            _require(width > 0 and width % 8 == 0, f"model.{part}width", width, "a positive multiple of 8")
-            _require(heads > 0 and width % heads == 0, f"model.{part}heads", heads, f"a divisor of {part}width={width}")
-        _require(self.depth >= 1, "model.depth", self.depth, "at least 1")
-        _require(self.decoder_depth >= 1, "model.decoder_depth", self.decoder_depth, "at least 1")
-        _require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "positive")
-        _require(self.position_unit_m > 0, "model.position_unit_m", self.position_unit_m, "positive")
-        _require(self.unroll >= 0, "model.unroll", self.unroll, "zero or positive")
-        _choice("model.compute_dtype", self.compute_dtype, DTYPES)
-        _choice("model.remat", self.remat, REMATS)
+            require(width > 0 and width % 8 == 0, f"model.{part}width", width, "a positive multiple of 8")
+            require(heads > 0 and width % heads == 0, f"model.{part}heads", heads, f"a divisor of {part}width={width}")
+        require(self.depth >= 1, "model.depth", self.depth, "at least 1")
+        require(self.decoder_depth >= 1, "model.decoder_depth", self.decoder_depth, "at least 1")
+        require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "positive")
+        require(self.unroll >= 0, "model.unroll", self.unroll, "zero or positive")
+        require(
+            self.joint or not self.cls_token, "model.cls_token", self.cls_token, "False with model.joint=False: it would join the members"
+        )
+        choice("model.compute_dtype", self.compute_dtype, DTYPES)
+        choice("model.remat", self.remat, REMATS)
 
 
 @dataclasses.dataclass
@@ -213,17 +164,27 @@ class OptimConfig:
     warmup_steps: int = knob(1000, "steps of linear warm-up from zero")
     b1: float = knob(0.9, "decay of the first moment")
     b2: float = knob(0.95, "decay of the second moment")
-    weight_decay: float = knob(0.05, "decoupled weight decay; never on 1-D tensors")
-    clip_norm: float = knob(1.0, "largest global norm of the gradient")
+    weight_decay: float = knob(0.05, "decoupled weight decay; never on biases and norms")
+    clip_norm: float = knob(1.0, "largest global norm of the gradient; 0: no limit")
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
-        _require(self.base_lr > 0, "optim.base_lr", self.base_lr, "positive")
-        _require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "zero or positive")
-        _require(0 <= self.b1 < 1, "optim.b1", self.b1, "in [0, 1)")
-        _require(0 <= self.b2 < 1, "optim.b2", self.b2, "in [0, 1)")
-        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "zero or positive")
-        _require(self.clip_norm > 0, "optim.clip_norm", self.clip_norm, "positive")
+        require(self.base_lr > 0, "optim.base_lr", self.base_lr, "positive")
+        require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "zero or positive")
+        require(0 <= self.b1 < 1, "optim.b1", self.b1, "in [0, 1)")
+        require(0 <= self.b2 < 1, "optim.b2", self.b2, "in [0, 1)")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "zero or positive")
+        require(self.clip_norm >= 0, "optim.clip_norm", self.clip_norm, "zero or positive")
+
+
+@dataclasses.dataclass
+class InitConfig:
+    """Where the parameters start."""
+
+    torch: str = knob("", "published ViT weights to start from: facebookresearch/mae, timm or transformers file; empty: random")
+
+    def validate(self) -> None:
+        """Nothing to check before the file is read."""
 
 
 @dataclasses.dataclass
@@ -240,9 +201,9 @@ class TrainConfig:
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         for field in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
-            _require(getattr(self, field) >= 1, f"train.{field}", getattr(self, field), "at least 1")
-        _require(self.picture_every >= 0, "train.picture_every", self.picture_every, "zero or positive")
-        _require(0 <= self.seed < 2**31, "train.seed", self.seed, "in [0, 2**31)")
+            require(getattr(self, field) >= 1, f"train.{field}", getattr(self, field), "at least 1")
+        require(self.picture_every >= 0, "train.picture_every", self.picture_every, "zero or positive")
+        require(0 <= self.seed < 2**31, "train.seed", self.seed, "in [0, 2**31)")
 
 
 @dataclasses.dataclass
@@ -257,8 +218,8 @@ class ParallelConfig:
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         sizes = dataclasses.astuple(self)
-        _require(all(s == -1 or s >= 1 for s in sizes), "parallel", sizes, "made of positive sizes or one -1")
-        _require(sizes.count(-1) <= 1, "parallel", sizes, "free of a second -1")
+        require(all(s == -1 or s >= 1 for s in sizes), "parallel", sizes, "made of positive sizes or one -1")
+        require(sizes.count(-1) <= 1, "parallel", sizes, "free of a second -1")
 
 
 @dataclasses.dataclass
@@ -268,7 +229,10 @@ class Config:
     ingest: IngestConfig = knob(IngestConfig, "scenes to image sets")
     data: DataConfig = knob(DataConfig, "records to batches")
     mask: MaskConfig = knob(MaskConfig, "which patches are removed")
+    tokenizer: TokenizerConfig = knob(TokenizerConfig, "bands to tokens")
+    encoding: EncodingConfig = knob(EncodingConfig, "where, when and by what")
     model: ModelConfig = knob(ModelConfig, "the network")
+    init: InitConfig = knob(InitConfig, "where the parameters start")
     optim: OptimConfig = knob(OptimConfig, "the optimiser")
     train: TrainConfig = knob(TrainConfig, "the loop")
     parallel: ParallelConfig = knob(ParallelConfig, "the mesh")
@@ -281,7 +245,10 @@ class Config:
         """
         for field in dataclasses.fields(self):
             getattr(self, field.name).validate()
-        _require(
+        step = 32 if "satmae" in (self.encoding.time, self.encoding.identity) else 16 if self.encoding.positions == "3d" else 8
+        for part, width in (("", self.model.width), ("decoder_", self.model.decoder_width)):
+            require(width % step == 0, f"model.{part}width", width, f"a multiple of {step} for its encodings")
+        require(
             self.optim.warmup_steps < self.train.steps,
             "optim.warmup_steps",
             self.optim.warmup_steps,
@@ -301,12 +268,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def layout_from_dict(fields: dict[str, Any]) -> Layout:
-    """Builds a `Layout` from the dict that `to_dict` made of one."""
-    slots = tuple(Slot(**{**slot, "bands": tuple(slot["bands"])}) for slot in fields["slots"])
-    return Layout(**{**fields, "slots": slots})
-
-
 def config_from_dict(fields: dict[str, Any]) -> Config:
     """Builds a `Config` from the dict that `to_dict` made of one.
 
@@ -320,6 +281,7 @@ def config_from_dict(fields: dict[str, Any]) -> Config:
             values["layouts"] = tuple(layout_from_dict(layout) for layout in values.get("layouts", ()))
         part = getattr(config, section.name)
         known = {field.name for field in dataclasses.fields(part)}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         if set(values) - known:
             raise InputError(f"config.{section.name} holds fields this version does not know: {sorted(set(values) - known)}")
         setattr(config, section.name, type(part)(**values))

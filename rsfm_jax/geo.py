@@ -118,3 +118,41 @@ def year_and_day(acquired_utc: datetime.datetime | None) -> tuple[float, float, 
         return 0.0, 0.0, 0.0
     start = datetime.datetime(acquired_utc.year, 1, 1, tzinfo=acquired_utc.tzinfo)
     return 1.0, float(acquired_utc.year), (acquired_utc - start).total_seconds() / 86400.0
+
+
+def geosot_bits(corners_deg: np.ndarray) -> np.ndarray:
+    """GeoSOT-2D code of a footprint's corners, bit by bit.
+
+    A coordinate of x degrees is coded in 32 bits as ``s * 2**31 + D * 2**23 + M * 2**17 + floor(2048 S)``, with s = 1 for x < 0 and D, M,
+    S the whole degrees, whole minutes and seconds of abs(x); the highest bit comes first.
+
+    Args:
+      corners_deg: Longitude and latitude of upper left, upper right, lower right, lower left corner, float64 (4, 2).
+
+    Returns:
+      uint8 (256,) of zeros and ones: corner by corner, longitude then latitude.
+
+    Raises:
+      InputError: a coordinate that is not on Earth.
+
+    Source: A2-MAE (arXiv 2406.08079), geographic encoding of the released code.
+    """
+    check_lonlat(corners_deg)
+    degrees = np.abs(np.asarray(corners_deg, np.float64)).reshape(-1)
+    whole = np.floor(degrees)
+    minutes = np.floor(60.0 * (degrees - whole))
+    seconds = 3600.0 * (degrees - whole) - 60.0 * minutes
+    sub = np.minimum(np.floor(2048.0 * seconds), 60 * 2048 - 1)  # rounding must not carry into the minutes
+    code = (np.asarray(corners_deg).reshape(-1) < 0).astype(np.int64) << 31
+    code += (whole.astype(np.int64) << 23) + (minutes.astype(np.int64) << 17) + sub.astype(np.int64)
+    return ((code[:, None] >> np.arange(31, -1, -1)) & 1).astype(np.uint8).reshape(-1)
+
+
+def check_lonlat(lonlat_deg: np.ndarray) -> None:
+    """Raises `InputError` for a longitude beyond 180 or a latitude beyond 90 degrees; takes float (n, 2), longitude first."""
+    for name, values, limit in (("longitude", lonlat_deg[:, 0], 180.0), ("latitude", lonlat_deg[:, 1], 90.0)):
+        wrong = values[~(np.abs(values) <= limit)]
+        if wrong.size:
+            raise InputError(
+                f"{name} {wrong[0]:g} degrees: must be between {-limit:g} and {limit:g} (longitude comes first, then latitude)"
+            )

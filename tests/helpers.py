@@ -15,13 +15,14 @@ import rasterio
 import tensorflow_datasets as tfds
 import yaml
 
-from rsfm_jax.config import Config, DataConfig, IngestConfig, Layout, ParallelConfig, Slot
+from rsfm_jax.config import Config, DataConfig, IngestConfig, ParallelConfig
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
 from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import abstract_model
 from rsfm_jax.models.spec import model_spec
 from rsfm_jax.parallel.mesh import make_mesh
@@ -137,7 +138,7 @@ class Parts:
 def parts(config: Config, dataset: Dataset, data: int, fsdp: int) -> Parts:
     """The jitted steps and the initial state of an experiment on the first data x fsdp devices."""
     mesh = make_mesh(ParallelConfig(data, fsdp), jax.devices()[: data * fsdp])
-    spec = model_spec(config.model, dataset.layouts)
+    spec = model_spec(config, dataset.layouts)
     model = abstract_model(spec)
     optimizer = make_optimizer(config, model.names)
     abstract = abstract_state(model, optimizer, mesh)
@@ -156,8 +157,7 @@ def batch_of(dataset: Dataset, layout: Layout, size: int = 4) -> dict[str, Any]:
     decode = Decoder(dataset, layout)
     source = dataset.source(layout, "train")
     examples = [decode(source[i]) for i in range(size)]
-    members = [{name: np.stack([e[t][name] for e in examples]) for name in examples[0][t]} for t in range(len(layout.slots))]
-    return {"global_index": np.arange(size, dtype=np.uint32), "members": members}
+    return {"global_index": np.arange(size, dtype=np.uint32)} | jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
 TINY_CONFIG = REPO / "tests" / "tiny_config.py"

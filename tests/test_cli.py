@@ -30,6 +30,8 @@ def _ingest(tmp_path: pathlib.Path, *flags: str):
         ([DEMO, "--config.mask=0.5"], ["--config.mask", "is a section", "ratio, anchor"]),
         ([DEMO, "--config.mask.ratio"], ["--config.mask.ratio=VALUE"]),
         ([DEMO, "--config.ingest.layouts[9].name=x"], ["config.ingest.layouts has no element [9]"]),
+        ([DEMO, "--config.mask.table[1]=any: full"], ["--config.mask.table[1]", "set the whole of it"]),
+        ([DEMO, "--config.mask.table=('senser=same: full', 'any: full')"], ["no relation 'senser'", "did you mean 'sensor'?"]),
         ([DEMO, "--config.mask.ratio=1.5"], ["config.mask.ratio=1.5: must be between 0 and 1"]),
         (["--config.mask.ratio=0.5"], ["--config.mask.ratio=0.5: needs --config=FILE"]),
     ],

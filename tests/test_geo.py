@@ -9,7 +9,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.geo import EARTH_RADIUS_M, Rect, cell_uniform, ground_cells, utm_epsg, year_and_day
+from rsfm_jax.geo import EARTH_RADIUS_M, Rect, cell_uniform, geosot_bits, ground_cells, utm_epsg, year_and_day
 from rsfm_jax.ingest.raster import to_lonlat
 
 few = settings(deadline=None, max_examples=60)
@@ -97,3 +97,70 @@ def test_an_intersection_lies_in_both(x0, y0, x1, y1, width, height):
 def test_a_footprint_across_the_antimeridian_is_refused():
     with pytest.raises(InputError, match="crosses the antimeridian"):
         ground_cells(np.array([[179.9, 0.0], [-179.9, 0.0], [-179.9, -0.1], [179.9, -0.1]]), 1000.0)
+
+
+def corners_deg(lon: float, lat: float) -> np.ndarray:
+    """Four corners in one point."""
+    return np.array([[lon, lat]] * 4)
+
+
+def coordinates(bits: np.ndarray) -> list[int]:
+    """The eight 32-bit numbers that the bits spell, highest bit first."""
+    return [int("".join(map(str, row)), 2) for row in bits.reshape(8, 32)]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "code"),
+    [
+        (116 + 18 / 60 + 45.37 / 3600, 116 * 2**23 + 18 * 2**17 + 92917),  # 45.37" x 2048 = 92917.76
+        (-(73 + 59 / 60 + 0.1253 / 3600), 2**31 + 73 * 2**23 + 59 * 2**17 + 256),  # 0.1253" x 2048 = 256.6
+        (0.0, 0),
+        (-0.5, 2**31 + 30 * 2**17),
+        (-179.75, 2**31 + 179 * 2**23 + 45 * 2**17),
+        (180.0, 180 * 2**23),
+    ],
+)
+def test_geosot_longitudes_by_hand(degrees, code):
+    bits = geosot_bits(corners_deg(degrees, 0.0))
+    assert (bits.shape, bits.dtype) == ((256,), np.uint8)
+    assert coordinates(bits) == [code, 0] * 4
+
+
+def test_geosot_bits_one_by_one():
+    """39 degrees 54' 37.5002" north: 0, 00100111, 110110, 100101 and the half second 10000000000."""
+    bits = geosot_bits(corners_deg(0.0, 39 + 54 / 60 + 37.5002 / 3600))
+    assert "".join(map(str, bits[32:64])) == "0" + "00100111" + "110110" + "100101" + "10000000000"
+    assert not bits[:32].any()
+
+
+def test_geosot_goes_corner_by_corner_longitude_first():
+    corners = np.array([[1.0, 20.0], [2.0, 20.0], [2.0, 10.0], [1.0, 10.0]])
+    assert [code / 2**23 for code in coordinates(geosot_bits(corners))] == [1, 20, 2, 20, 2, 10, 1, 10]
+
+
+@few
+@given(st.floats(-180, 180), st.floats(-90, 90))
+def test_geosot_spells_a_coordinate_to_half_a_thousandth_of_a_second(lon, lat):
+    codes = coordinates(geosot_bits(corners_deg(lon, lat)))
+    for degrees, code in zip((lon, lat), codes[:2], strict=True):
+        minutes, sub_seconds = (code >> 17) % 64, code % 2**17
+        assert minutes < 60
+        assert sub_seconds < 60 * 2048
+        spelt = (code >> 23) % 256 + minutes / 60 + sub_seconds / (3600 * 2048)
+        assert -1e-10 < abs(degrees) - spelt < 1 / (3600 * 2048) + 1e-10
+        assert code >> 31 == (degrees < 0)
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "message"),
+    [
+        (10.0, 91.0, r"latitude 91 degrees: must be between -90 and 90 \(longitude comes first, then latitude\)"),
+        (10.0, -90.001, r"latitude -90\.001 degrees"),
+        (180.5, 10.0, r"longitude 180\.5 degrees: must be between -180 and 180"),
+        (float("nan"), 10.0, r"longitude nan degrees"),
+        (48.1, 116.3, r"latitude 116\.3 degrees: .*longitude comes first"),
+    ],
+)
+def test_places_that_are_not_on_earth_are_refused(lon, lat, message):
+    with pytest.raises(InputError, match=message):
+        geosot_bits(corners_deg(lon, lat))

@@ -10,9 +10,24 @@ import pytest
 
 JAX = ("jax", "jaxlib", "flax", "optax")
 TORCH = ("torch", "torchvision", "timm")
-WITHOUT_JAX = ("data", "ingest", "torch", "evaluate", "sensors", "geo", "errors", "config", "cli")
+WITHOUT_JAX = (
+    "data",
+    "ingest",
+    "torch",
+    "evaluate",
+    "sensors",
+    "geo",
+    "errors",
+    "config",
+    "knobs",
+    "layouts",
+    "mask_rules",
+    "sizes",
+    "cli",
+)
 PURE = ("nn", "models", "objectives")
 WITH_TORCH = ("export", "torch", "evaluate")
+MAY_ASK_TORCH = (*WITH_TORCH, "train")  # rooms that may import the room rsfm_jax.torch
 
 
 def _imports(file: pathlib.Path) -> Iterator[tuple[int, str]]:
@@ -43,6 +58,8 @@ def broken_walls(package: pathlib.Path) -> list[str]:
             forbidden += tuple(f"rsfm_jax.{other}" for other in ("parallel", "train", "data", "export"))
         if room not in WITH_TORCH:
             forbidden += TORCH
+        if room not in MAY_ASK_TORCH:
+            forbidden += ("rsfm_jax.torch",)
         if inside.as_posix() != "train/checkpoint.py":
             forbidden += ("orbax",)
         broken += [f"{inside}:{line}: imports {name}" for line, name in _imports(file) if _within(name, forbidden)]
@@ -71,6 +88,8 @@ def test_init_files_are_empty(repo):
         ("torch/model.py", "import jax"),
         ("evaluate/probe.py", "from jax import numpy"),
         ("train/loop.py", "from orbax import checkpoint"),
+        ("train/pretrained.py", "def f():\n    import torch"),
+        ("models/mae.py", "def f():\n    from rsfm_jax.torch import published"),
     ],
 )
 def test_the_check_sees_a_broken_wall(tmp_path, file, line):
@@ -82,7 +101,12 @@ def test_the_check_sees_a_broken_wall(tmp_path, file, line):
 
 @pytest.mark.parametrize(
     ("file", "line"),
-    [("train/checkpoint.py", "import orbax.checkpoint"), ("export/timm.py", "import jax, torch"), ("torch/model.py", "import torch")],
+    [
+        ("train/checkpoint.py", "import orbax.checkpoint"),
+        ("export/timm.py", "import jax, torch"),
+        ("torch/model.py", "import torch"),
+        ("train/pretrained.py", "def f():\n    from rsfm_jax.torch import published"),
+    ],
 )
 def test_the_check_allows_what_is_allowed(tmp_path, file, line):
     (tmp_path / file).parent.mkdir()
@@ -94,3 +118,9 @@ def test_ingest_loads_neither_jax_nor_tensorflow(repo):
     code = "import sys, rsfm_jax.ingest.pipeline; print(sorted({'jax', 'jaxlib', 'flax', 'torch', 'tensorflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_training_works_without_torch(repo):
+    code = "import sys; sys.modules['torch'] = None; import rsfm_jax.train.loop; print('rsfm_jax.torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,6 +1,7 @@
 """The smallest experiment that still has two layouts, two sensors, two GSDs and two dates; the tests' own config file."""
 
-from rsfm_jax.config import Config, DataConfig, IngestConfig, Layout, ModelConfig, OptimConfig, Slot, TrainConfig
+from rsfm_jax.config import Config, DataConfig, IngestConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.layouts import Layout, Slot
 
 _RGBN = ("B02", "B03", "B04", "B08")
 

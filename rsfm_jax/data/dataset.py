@@ -12,8 +12,8 @@ from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
-from rsfm_jax.config import Layout, Slot, layout_from_dict
 from rsfm_jax.errors import InputError
+from rsfm_jax.layouts import Layout, Slot, layout_from_dict
 
 SCHEMA_VERSION = 1  # of dataset.json and of the records; ingest writes it
 BUILDER_NAME = "image_sets"

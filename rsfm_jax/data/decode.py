@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rsfm_jax.config import Layout
 from rsfm_jax.data.dataset import Dataset
+from rsfm_jax.geo import geosot_bits
+from rsfm_jax.layouts import Layout
 
 Member = dict[str, np.ndarray]
 
@@ -26,17 +27,21 @@ class Decoder:
         self._layout = layout
         self._mean_std = [dataset.mean_std(slot) for slot in layout.slots]
 
-    def __call__(self, record: dict[str, Any]) -> list[Member]:
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Decodes a record.
 
         Args:
           record: As `rsfm_jax.ingest.builder` wrote it.
 
         Returns:
-          For each slot ``pixels`` float32 (H, W, C), normalised and zero where invalid; ``valid`` bool (H, W, C); ``grid_m`` float32 (4,):
-          left edge, upper edge, pixel width, pixel height; ``time`` float32 (3,): known, year, day of year.
+          ``members``: for each slot ``pixels`` float32 (H, W, C), normalised and zero where invalid; ``valid`` bool (H, W, C); ``grid_m``
+          float32 (4,): left edge, upper edge, pixel width, pixel height; ``time`` float32 (3,): known, year, day of year.
+          ``place``: ``geosot`` uint8 (256,), see `rsfm_jax.geo.geosot_bits`; ``lonlat_deg`` float32 (3,): known, longitude, latitude of
+          the footprint's centre.
         """
-        return [self._member(record, i) for i in range(len(self._layout.slots))]
+        corners_deg = record["lonlat_deg"]
+        place = {"geosot": geosot_bits(corners_deg), "lonlat_deg": np.array([1.0, *corners_deg.mean(axis=0)], np.float32)}
+        return {"members": [self._member(record, i) for i in range(len(self._layout.slots))], "place": place}
 
     def _member(self, record: dict[str, Any], i: int) -> Member:
         dn_HWC = record[f"pixels_{i}"]

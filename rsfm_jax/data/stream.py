@@ -11,10 +11,11 @@ from grain.experimental import ElasticIterator
 import grain.python as grain
 import numpy as np
 
-from rsfm_jax.config import DataConfig, Layout
+from rsfm_jax.config import DataConfig
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
 from rsfm_jax.errors import InputError
+from rsfm_jax.layouts import Layout
 
 Batch = dict[str, Any]
 State = dict[str, dict[str, int]]
@@ -88,7 +89,8 @@ class BatchStream:
           step: The step, from 0 or from where `set_state` left off.
 
         Returns:
-          The layout, and ``{"global_index": uint32 (B,), "members": [per slot {pixels, valid, grid_m, time}]}`` with a leading batch dim.
+          The layout, and ``{"global_index": uint32 (B,), "members": [per slot {pixels, valid, grid_m, time}],
+          "place": {geosot, lonlat_deg}}`` with a leading batch dim; see `rsfm_jax.data.decode.Decoder`.
         """
         layout = layout_at(self._layouts, self._weights, self._seed, step)
         return layout, next(self._iterators[layout.name])
@@ -118,4 +120,4 @@ class _Example:
         self._decoder = decoder
 
     def __call__(self, index: int, record: dict[str, Any]) -> Batch:
-        return {"global_index": np.uint32(index), "members": self._decoder(record)}
+        return {"global_index": np.uint32(index)} | self._decoder(record)

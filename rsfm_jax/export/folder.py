@@ -19,12 +19,13 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from rsfm_jax.config import ParallelConfig, config_from_dict, layout_from_dict
+from rsfm_jax.config import ParallelConfig, config_from_dict
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.errors import InputError
 from rsfm_jax.export.description import describe_model, model_card
 from rsfm_jax.export.parity import check_parity
 from rsfm_jax.export.weights import StateDict, encoder_state_dict
+from rsfm_jax.layouts import layout_from_dict
 from rsfm_jax.models.build import Params, abstract_model
 from rsfm_jax.models.spec import ModelSpec, model_spec
 from rsfm_jax.parallel.mesh import make_mesh
@@ -79,7 +80,7 @@ def _restore(checkpoints: Checkpoints, step: int) -> Trained:
     run = checkpoints.run(step)
     config = config_from_dict(run["config"])
     config.model.compute_dtype = "float32"
-    spec = model_spec(config.model, [layout_from_dict(layout) for layout in run["layouts"]])
+    spec = model_spec(config, [layout_from_dict(layout) for layout in run["layouts"]])
     model = abstract_model(spec)
     mesh = make_mesh(ParallelConfig(1, 1, 1, 1), jax.devices()[:1])
     state, _ = checkpoints.restore(step, abstract_state(model, make_optimizer(config, model.names), mesh))
@@ -104,8 +105,12 @@ def export_run(workdir: pathlib.Path, out: pathlib.Path, step: int | None = None
     """
     check_free(out, "out")
     trained = read_checkpoint(workdir, step)
-    dataset = _dataset_of(trained, data)
-    weights = encoder_state_dict(trained.params)
+    return write_folder(trained, _dataset_of(trained, data), out)
+
+
+def write_folder(trained: Trained, dataset: Dataset, out: pathlib.Path) -> dict[str, Any]:
+    """Writes the model folder of what was trained; see `export_run`."""
+    weights = encoder_state_dict(trained.spec, trained.params)
     description = describe_model(trained.spec, trained.run, trained.step)
     with new_folder(out, "out") as folder:
         _write_weights(weights, folder / "model.safetensors")

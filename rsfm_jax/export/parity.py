@@ -1,8 +1,8 @@
 """The proof that the exported folder computes what JAX computes: the same real chips through both, end to end.
 
 The PyTorch side is loaded from the folder as a user would, and is given physical values by band name, so the normalisation is part of the
-proof. Each layout is checked on its own chips, and on chips with a row of patches cut off and their dates unknown, so that height and width
-differ and the learned token for an unknown date is used.
+proof. Each layout is checked on its own chips, and on chips with a row of patches cut off and their dates and place unknown, so that height
+and width differ and the learned tokens for an unknown date and an unknown place are used.
 """
 
 import functools
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from rsfm_jax.config import Layout
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
+from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import Params, abstract_model, merge
-from rsfm_jax.models.spec import ModelSpec
+from rsfm_jax.models.spec import RANDOM_BANDS, ModelSpec, TokenLayout, token_layout
 
 LIMIT = 1e-4
 CHIPS = 4
@@ -59,22 +59,25 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
     graphdef = abstract_model(spec).graphdef
 
     @functools.partial(jax.jit, static_argnums=0)
-    def encode(layout_name: str, members: list[dict[str, jax.Array]]) -> tuple[jax.Array, jax.Array]:
+    def encode(layout_name: str, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         layout = next(layout for layout in dataset.layouts if layout.name == layout_name)
-        tokens, real = merge(graphdef, params).encoder(layout, members, None)
-        weight = real[..., None].astype(jnp.float32)
-        return tokens, (tokens * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1.0)
+        tokens, real = merge(graphdef, params).encoder(token_layout(layout, spec.tokenizer).layout, batch)
+        first = int(spec.config.cls_token)
+        weight = real[:, first:, None].astype(jnp.float32)
+        return tokens, (tokens[:, first:] * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1.0)
 
     rows = []
     for layout in dataset.layouts:
         records = dataset.source(layout, "train")
         records = [records[i] for i in range(min(CHIPS, len(records)))]
-        for cut, variant in enumerate(("", " (cut, no dates)")):
+        parts = _parts(token_layout(layout, spec.tokenizer), layout)
+        for cut, variant in enumerate(("", " (cut, no dates, no place)")):
             with jax.default_matmul_precision("highest"):
-                expected = jax.device_get(encode(layout.name, _jax_members(dataset, layout, records, cut)))
+                expected = jax.device_get(encode(layout.name, _jax_batch(dataset, layout, parts, records, cut)))
             with torch.no_grad():
+                footprint_deg = None if cut else torch.from_numpy(np.stack([record["lonlat_deg"] for record in records]))
                 try:
-                    encoded = model(_torch_members(layout, records, cut))
+                    encoded = model(_torch_members(layout, parts, records, cut), footprint_deg)
                 except ValueError as error:
                     raise ParityError(f"layout {layout.name}: the PyTorch model refuses the dataset's own chips: {error}") from None
             rows.append(
@@ -93,36 +96,50 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
     return rows
 
 
-def _jax_members(dataset: Dataset, layout: Layout, records: list[dict[str, Any]], cut: int) -> list[dict[str, np.ndarray]]:
+def _parts(tokens: TokenLayout, layout: Layout) -> list[tuple[int, tuple[int, ...]]]:
+    """For each token slot the member and its bands; where they are drawn in training, the first ones."""
+    parts = []
+    for member, columns in zip(tokens.members, tokens.columns, strict=True):
+        bands = len(layout.slots[member].bands)
+        parts.append((member, tuple(i % bands for i in range(RANDOM_BANDS)) if columns is None else columns))
+    return parts
+
+
+def _jax_batch(
+    dataset: Dataset, layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], cut: int
+) -> dict[str, Any]:
     decode = Decoder(dataset, layout)
-    examples = [decode(record) for record in records]
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *[decode(record) for record in records])
+    batch["place"]["lonlat_deg"] *= 1 - cut
     members = []
-    for i, slot in enumerate(layout.slots):
-        member = {name: np.stack([example[i][name] for example in examples]) for name in examples[0][i]}
+    for i, columns in parts:
+        slot, member = layout.slots[i], batch["members"][i]
         height = slot.pixels - cut * slot.patch
-        member["time"] = member["time"] * (1 - cut)
-        members.append(member | {name: member[name][:, :height] for name in ("pixels", "valid")})
-    return members
+        planes = {name: member[name][:, :height, :, list(columns)] for name in ("pixels", "valid")}
+        members.append(member | planes | {"time": member["time"] * (1 - cut)})
+    return {"members": members, "place": batch["place"]}
 
 
-def _torch_members(layout: Layout, records: list[dict[str, Any]], cut: int) -> list[dict[str, Any]]:
+def _torch_members(
+    layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], cut: int
+) -> list[dict[str, Any]]:
     members = []
-    for i, slot in enumerate(layout.slots):
+    for i, columns in parts:
+        slot = layout.slots[i]
         height = slot.pixels - cut * slot.patch
         dn = np.stack([record[f"pixels_{i}"] for record in records])
         scale, offset = (np.stack([record[f"{name}_{i}"] for record in records])[:, None, None] for name in ("scale", "offset"))
         valid = np.stack([np.unpackbits(record[f"valid_{i}"], count=dn[0].size).reshape(dn[0].shape) for record in records])
         planes = {"values": (dn * scale + offset).astype(np.float32), "valid": valid.astype(bool)}
-        named = {name: torch.from_numpy(np.ascontiguousarray(x[:, :height].transpose(0, 3, 1, 2))) for name, x in planes.items()}
-        members.append(
-            {
-                "sensor": slot.sensor,
-                "bands": tuple(slot.bands),
-                "patch": slot.patch,
-                "grid_m": torch.from_numpy(np.stack([record[f"grid_m_{i}"] for record in records])),
-                **named,
-            }
-        )
-        if not cut:
-            members[-1]["time"] = torch.from_numpy(np.stack([record[f"time_{i}"] for record in records]))
+        planes = {name: np.ascontiguousarray(x[:, :height, :, list(columns)].transpose(0, 3, 1, 2)) for name, x in planes.items()}
+        member = {
+            "sensor": slot.sensor,
+            "bands": tuple(slot.bands[c] for c in columns),
+            "patch": slot.patch,
+            "grid_m": torch.from_numpy(np.stack([record[f"grid_m_{i}"] for record in records])),
+            "acquisition": slot.acquisition or f"member {i}",
+            **{name: torch.from_numpy(x) for name, x in planes.items()},
+        }
+        dates = {} if cut else {"time": torch.from_numpy(np.stack([record[f"time_{i}"] for record in records]))}
+        members.append(member | dates)
     return members

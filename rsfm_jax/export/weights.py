@@ -4,19 +4,24 @@ from typing import Any
 
 import numpy as np
 
-from rsfm_jax.models.build import Params
+from rsfm_jax.models.build import Params, abstract_model, merge
+from rsfm_jax.models.spec import ModelSpec, slot_key
+from rsfm_jax.models.tokenizer import WaveLinears
 
 StateDict = dict[str, np.ndarray]
 
 
-def encoder_state_dict(params: Params) -> StateDict:
+def encoder_state_dict(spec: ModelSpec, params: Params) -> StateDict:
     """The encoder's parameters under the names of `rsfm_jax/torch/modeling_rsfm.py`.
 
+    Patch embeddings that are generated from wavelengths are worked out for each kind of slot.
+
     Args:
+      spec: The model's spec, with compute_dtype float32.
       params: The whole model's parameters.
 
     Returns:
-      Contiguous float32 arrays: ``patch_embed.*``, ``member_code.*``, ``blocks.N.*``, ``norm.*``.
+      Contiguous float32 arrays: ``patch_embed.*``, ``encodings.*``, ``cls_token``, ``blocks.N.*``, ``norm.*``.
     """
     encoder = params["encoder"]
     state: StateDict = {}
@@ -25,9 +30,23 @@ def encoder_state_dict(params: Params) -> StateDict:
             for path, stacked in _leaves(part["layers"]):
                 for i, leaf in enumerate(np.asarray(stacked)):
                     state |= _renamed(("blocks", str(i), *path), leaf)
+        elif name == "patch_embed":
+            state |= _patch_embeddings(spec, params)
         else:
             for path, leaf in _leaves(part):
                 state |= _renamed((name, *path), np.asarray(leaf))
+    return state
+
+
+def _patch_embeddings(spec: ModelSpec, params: Params) -> StateDict:
+    embed, state = merge(abstract_model(spec).graphdef, params).encoder.patch_embed, {}
+    for slot in spec.slots:
+        key = slot_key(slot)
+        if isinstance(embed, WaveLinears):
+            kernel, bias = embed.weights(slot)
+        else:
+            kernel, bias = (params["encoder"]["patch_embed"]["slots"][key][name] for name in ("kernel", "bias"))
+        state |= _renamed(("patch_embed", key, "kernel"), np.asarray(kernel)) | _renamed(("patch_embed", key, "bias"), np.asarray(bias))
     return state
 
 

@@ -17,8 +17,8 @@ from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
-from rsfm_jax.config import Layout
 from rsfm_jax.data.dataset import BUILDER_NAME, RECORD_VERSION
+from rsfm_jax.layouts import Layout
 
 Example = tuple[str, dict[str, Any]]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from rasterio.crs import CRS
 
-from rsfm_jax.config import Layout
 from rsfm_jax.ingest.raster import OpenScene
 from rsfm_jax.ingest.sets import Member, candidates
+from rsfm_jax.layouts import Layout
 
 
 @dataclasses.dataclass

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rsfm_jax.config import IngestConfig, Layout, to_dict
+from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.builder import Example, write_layout
@@ -29,6 +29,7 @@ from rsfm_jax.ingest.manifest import scene_rows, unused_bands, why_none
 from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import candidates, plan_sets
+from rsfm_jax.layouts import Layout
 from rsfm_jax.staging import check_free, new_folder
 
 

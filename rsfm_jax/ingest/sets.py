@@ -15,9 +15,10 @@ import math
 import numpy as np
 from rasterio.crs import CRS
 
-from rsfm_jax.config import IngestConfig, Layout, Slot
+from rsfm_jax.config import IngestConfig
 from rsfm_jax.geo import Rect, cell_uniform, ground_cells, utm_epsg
 from rsfm_jax.ingest.raster import GSD_TOLERANCE, BandRaster, OpenScene, rect_in, to_lonlat
+from rsfm_jax.layouts import Layout, Slot
 
 _MOST_ENUMERATED = 4096  # combinations of dates listed at one place; above that they are drawn
 _DRAWS_PER_SET = 32

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+import numpy as np
 
 LAYER_NORM_EPSILON = 1e-6
 
@@ -77,13 +78,16 @@ class Attention(nnx.Module):
         self.qkv = linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
         self.proj = linear(width, width, ("heads", "embed"), dtype, rngs)
 
-    def __call__(self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"]) -> Float[Array, "X D"]:
+    def __call__(
+        self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"], groups_T: np.ndarray | None = None
+    ) -> Float[Array, "X D"]:
         """Attends within each example.
 
         Args:
           x_XD: Tokens of all examples, (B * T, D).
           tokens: T.
           real_BT: Which tokens hold an observation; the others are never attended to.
+          groups_T: Number of each token's group, int (T,): tokens attend within their group; None: all to all.
 
         Returns:
           (B * T, D) in the compute dtype.
@@ -92,7 +96,10 @@ class Attention(nnx.Module):
         qkv = self.qkv(x_XD).reshape(-1, tokens, 3, self.heads, width // self.heads)
         q_BATE, k_BATE, v_BATE = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
         scores = jnp.einsum("bate,base->bats", q_BATE * (width // self.heads) ** -0.5, k_BATE, preferred_element_type=jnp.float32)
-        scores = jnp.where(real_BT[:, None, None, :], scores, -1e9)
+        allowed = real_BT[:, None, None, :]
+        if groups_T is not None:
+            allowed = allowed & (groups_T[:, None] == groups_T[None, :])
+        scores = jnp.where(allowed, scores, -1e9)
         weights = jax.nn.softmax(scores, axis=-1).astype(v_BATE.dtype)
         mixed = jnp.einsum("bats,base->bate", weights, v_BATE).transpose(0, 2, 1, 3)
         return self.proj(mixed.reshape(-1, width))
@@ -136,7 +143,9 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(width, rngs)
         self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
 
-    def __call__(self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"]) -> Float[Array, "X D"]:
+    def __call__(
+        self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"], groups_T: np.ndarray | None = None
+    ) -> Float[Array, "X D"]:
         """Applies the block to (B * T, D); see `Attention.__call__` for the arguments."""
-        x_XD = x_XD + self.attn(self.norm1(x_XD), tokens, real_BT).astype(jnp.float32)
+        x_XD = x_XD + self.attn(self.norm1(x_XD), tokens, real_BT, groups_T).astype(jnp.float32)
         return x_XD + self.mlp(self.norm2(x_XD)).astype(jnp.float32)

@@ -1,19 +1,15 @@
-"""Where and when a patch is: sine-cosine codes of ground positions in metres, of dates and of the GSD.
+"""Where a patch is and how large its pixels are: sine-cosine codes of positions on the ground or in the chip, and of the GSD.
 
-A position is measured from the centre of its image set, so members of different sensors are co-registered and a patch keeps its code
-when the GSD or the chip size changes.
+Metres are measured from the centre of the image set, so members of different sensors are co-registered and a patch keeps its code when
+the GSD or the chip size changes.
 
-Legend: B batch, N patches of one member, D width.
+Legend: B batch, N patches of one member, D width, X coordinates of a position.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-EPOCH_YEAR = 2000.0
-YEAR_FEATURES = 16
-SEASON_HARMONICS = 4
-TIME_FEATURES = YEAR_FEATURES + 2 * SEASON_HARMONICS
-DAYS_PER_YEAR = 365.2425
 GSD_FEATURES = 16
 GSD_PER_OCTAVE = 10.0
 
@@ -56,32 +52,31 @@ def patch_centres_m(grid_m_B4: Float[Array, "B 4"], rows: int, columns: int, pat
     return pair.reshape(shape[0], rows * columns, 2)
 
 
-def encode_positions(centres_m_BN2: Float[Array, "B N 2"], unit_m: float, dim: int) -> Float[Array, "B N {dim}"]:
-    """Two-dimensional sine-cosine codes: half of the width for the column, half for the row.
+def patch_indices(rows: int, columns: int) -> Float[Array, "{rows*columns} 2"]:
+    """Column and row number of each patch, row by row, float32 (N, 2)."""
+    row, column = jnp.mgrid[:rows, :columns].reshape(2, -1).astype(jnp.float32)
+    return jnp.stack([column, row], axis=-1)
+
+
+def encode_positions(steps_BNX: Float[Array, "B N X"], dims: tuple[int, ...]) -> Float[Array, "B N {sum(dims)}"]:
+    """Sine-cosine codes of each coordinate, one after the other.
 
     Args:
-      centres_m_BN2: From `patch_centres_m`.
-      unit_m: Ground distance that counts as one step.
-      dim: Width, a multiple of 4.
+      steps_BNX: Positions; one unit is one step of the highest frequency.
+      dims: Width of each coordinate's code, even.
 
     Returns:
-      float32 (B, N, D).
+      float32 (B, N, D), D the sum of ``dims``.
     """
-    steps = centres_m_BN2 / unit_m
-    return jnp.concatenate([sincos(steps[..., 0], dim // 2), sincos(steps[..., 1], dim // 2)], axis=-1)
+    return jnp.concatenate([sincos(steps_BNX[..., x], dim) for x, dim in enumerate(dims)], axis=-1)
 
 
-def time_features(time_B3: Float[Array, "B 3"]) -> Float[Array, "B F"]:
-    """Features of acquisition dates.
-
-    Args:
-      time_B3: Known (1 or 0), year, day of year; float32.
-
-    Returns:
-      float32 (B, TIME_FEATURES): codes of the years since 2000 and harmonics of the season.
-    """
-    season = 2 * jnp.pi * time_B3[:, 2:3] / DAYS_PER_YEAR * jnp.arange(1.0, SEASON_HARMONICS + 1)
-    return jnp.concatenate([sincos(time_B3[:, 1] - EPOCH_YEAR, YEAR_FEATURES), jnp.sin(season), jnp.cos(season)], axis=-1)
+def resize_table(table_GGD: Float[Array, "G G D"], rows: int, columns: int) -> Float[Array, "{rows*columns} D"]:
+    """Learned positions of a square grid, interpolated bilinearly to another grid, float32 (N, D); the same values on the same grid."""
+    G, _, D = table_GGD.shape
+    if (rows, columns) == (G, G):
+        return table_GGD.reshape(G * G, D)
+    return jax.image.resize(table_GGD, (rows, columns, D), "bilinear", antialias=False).reshape(rows * columns, D)
 
 
 def gsd_features(grid_m_B4: Float[Array, "B 4"]) -> Float[Array, "B F"]:

@@ -7,6 +7,7 @@ from flax import nnx
 import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+import numpy as np
 
 from rsfm_jax.nn.layers import Block
 
@@ -43,12 +44,15 @@ class BlockStack(nnx.Module):
             variable.set_metadata(out_sharding=(LAYERS_AXIS, *names))
         self.layers = nnx.merge(nnx.graphdef(one), stacked)
 
-    def __call__(self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"], groups_T: np.ndarray | None = None
+    ) -> Float[Array, "B T D"]:
         """Runs all blocks.
 
         Args:
           x_BTD: float32 tokens.
           real_BT: Which tokens hold an observation.
+          groups_T: Number of each token's group, int (T,): tokens attend within their group; None: all to all.
 
         Returns:
           float32 (B, T, D).
@@ -57,7 +61,7 @@ class BlockStack(nnx.Module):
         graphdef, state = nnx.split(self.layers)
 
         def run(x_XD: jax.Array, layer: nnx.State) -> tuple[jax.Array, None]:
-            return nnx.merge(graphdef, layer)(x_XD, T, real_BT), None
+            return nnx.merge(graphdef, layer)(x_XD, T, real_BT, groups_T), None
 
         if self.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None

@@ -1,19 +1,19 @@
 """Anchor-aware masking in ground coordinates.
 
-One member of the set is the anchor and draws a random field over its patches. Every other member gets its policy from its relation to the
-anchor: `consistent` hides the patches whose ground the anchor hides, by overlap area, across GSDs and footprints; `independent` draws anew,
-for the same sensor at another time. Slots of one acquisition always share one draw: bands of one moment would leak each other.
+One member of the set, present and chosen at random or by its GSD, is the anchor and hides a random choice of its patches. Every other
+member gets its policy from its relation to the anchor, by the table of `rsfm_jax.mask_rules`:
 
-Where patches nest (equal patches on the ground) another member shows none of the hidden ground. Where a patch of one member covers
-several of another some leak cannot be avoided: the counts are exact, and a coarse patch over a fine random mask always holds hidden
-ground; `anchor='coarsest'` leaks least. Ground beyond the anchor's chip is hidden at random with the same ratio, so no part of a larger
-member is favoured.
+    consistent      shows the patches with the least ground that the anchor hides: another sensor cannot leak the answer
+    complementary   shows the patches with the least ground that the anchor shows
+    independent     draws anew; slots of one acquisition then follow that acquisition's first slot by the table
+    full            is hidden whole, to be predicted from the others
 
-Grids are axis-aligned, so the overlap of two members' patches is the product of a row and a column fraction and the hidden share of every
-patch is ``R M C^T`` for the anchor's hidden patches M: two small products, static shapes.
+Overlap is by area, so it works across GSDs and footprints that meet only in part. Where the counts force a member to show ground it should
+not (a coarse patch over a fine random mask always holds some), it shows as little as can be, and `Masks.leaks` says how much. Ground beyond
+the anchor's chip binds nobody: such patches come before forbidden ground, in a random order.
 
 All of it is a function of one key per example. Each member keeps exactly ``visible_count`` patches; patches without a valid pixel are
-hidden first.
+hidden first, and a member without any is never the anchor.
 
 Source: A2-MAE (arXiv 2406.08079), the intention its text states; the released code keeps only patches of the first image.
 
@@ -22,17 +22,23 @@ Legend: B batch, T members, N patches of a member, K visible patches; I J rows a
 
 from collections.abc import Sequence
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from rsfm_jax.config import Layout, MaskConfig, Slot
+from rsfm_jax.config import MaskConfig
+from rsfm_jax.errors import InputError
+from rsfm_jax.layouts import Layout, Slot
+from rsfm_jax.mask_rules import POLICIES, parse_table
+from rsfm_jax.objectives.ground import NEVER_VISIBLE, Field, draw_field, overlap_fractions
+from rsfm_jax.objectives.relations import policy_numbers
 
-_TIE = 1e-3  # weight of the random order among patches that are hidden to the same share
-_NEVER_VISIBLE = 4.0  # added to patches without a valid pixel, above any other score
+_LEVELS = 256  # shares of ground are told apart to 1 / 256 of a patch; closer ones count as equal
+_OFF_HALF = 0.137  # keeps shares that are equal on the ground off the edge between two levels
+_EXACT = 1e-4  # of a patch: rounding in shares that are 1
+_AROUND, _TIE = 0.4, 0.05  # weights of the ground beyond the anchor and of the random order, below one level together
 
 
 @jax.tree_util.register_dataclass
@@ -43,21 +49,41 @@ class Masks:
     Attributes:
       ids_keep: Visible patches, int32 (B, K).
       ids_restore: Place of each patch in the order (visible, removed); the inverse of that order, int32 (B, N).
-      hidden: 1 where a patch is removed, bool (B, N).
+      hidden: 1 where a patch is removed, bool (B, N); the whole member where its policy is `full`.
+      shown: False where the whole member is hidden, bool (B,); its K patches must then not be read.
+      leaks: Share of the ground a member must not show that it shows all the same, float32 (B,); 0 for members that nothing binds.
     """
 
     ids_keep: tuple[Any, ...]
     ids_restore: tuple[Any, ...]
     hidden: tuple[Any, ...]
+    shown: tuple[Any, ...]
+    leaks: tuple[Any, ...]
 
 
-def visible_count(patches: int, ratio: float) -> int:
-    """How many of a member's patches stay visible: round(N (1 - ratio)), at least one and not all."""
-    return min(max(round(patches * (1.0 - ratio)), 1), patches - 1)
+def visible_count(slot: Slot, ratio: float) -> int:
+    """How many of a slot's patches stay visible: round(N (1 - ratio)).
+
+    Raises:
+      InputError: the ratio leaves no patch visible, or none hidden.
+    """
+    count = round(slot.tokens * (1.0 - ratio))
+    if not 0 < count < slot.tokens:
+        left = "no patch visible" if count == 0 else "no patch hidden"
+        raise InputError(
+            f"config.mask.ratio={ratio}: leaves {left} of the {slot.tokens} of {slot.sensor} ({slot.pixels} pixels, patch {slot.patch}); "
+            f"must be between {1 / slot.tokens:.3g} and {1 - 1 / slot.tokens:.3g} for it"
+        )
+    return count
 
 
 def sample_masks(
-    keys_B: Key[Array, "B"], layout: Layout, config: MaskConfig, grids_m: Sequence[Float[Array, "B 4"]], real: Sequence[Bool[Array, "B _"]]
+    keys_B: Key[Array, "B"],
+    layout: Layout,
+    config: MaskConfig,
+    grids_m: Sequence[Float[Array, "B 4"]],
+    times: Sequence[Float[Array, "B 3"]],
+    real: Sequence[Bool[Array, "B _"]],
 ) -> Masks:
     """Draws the masks of a batch.
 
@@ -66,125 +92,127 @@ def sample_masks(
       layout: The sets' layout.
       config: Ratio, anchor and policies.
       grids_m: For each slot the pixel grid, float32 (B, 4); see `rsfm_jax.nn.positions.patch_centres_m`.
+      times: For each slot known (1 or 0), year, day of year, float32 (B, 3).
       real: For each slot which patches hold a valid pixel, bool (B, N).
 
     Returns:
       The masks.
+
+    Raises:
+      InputError: a ratio that leaves a slot nothing visible or nothing hidden.
     """
+    counts = [visible_count(slot, config.ratio) for slot in layout.slots]
 
-    def one(key: jax.Array, grids: list[jax.Array], real_N: list[jax.Array]) -> Masks:
-        scores = _scores(key, layout, config, grids, real_N)
-        orders = [jnp.argsort(s.reshape(-1) + _NEVER_VISIBLE * ~r, stable=True) for s, r in zip(scores, real_N, strict=True)]
-        restores = [jnp.argsort(order) for order in orders]
-        counts = [visible_count(slot.tokens, config.ratio) for slot in layout.slots]
-        return Masks(
-            ids_keep=tuple(order[:count] for order, count in zip(orders, counts, strict=True)),
-            ids_restore=tuple(restores),
-            hidden=tuple(restore >= count for restore, count in zip(restores, counts, strict=True)),
-        )
+    def one(key: jax.Array, grids: list[jax.Array], times: list[jax.Array], real_N: list[jax.Array]) -> Masks:
+        return _Example(key, layout, config, counts, grids, times, real_N).masks()
 
-    return jax.vmap(one)(keys_B, list(grids_m), list(real))
+    return jax.vmap(one)(keys_B, list(grids_m), list(times), list(real))
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Draw:
-    """What one slot draws for itself.
+class _Order:
+    """What an anchor makes of a member: scores (I, J), whether it is shown at all, and the ground it must not show, its share per patch."""
 
-    Attributes:
-      noise_IJ: Random order of its patches, in [0, 1); the lowest stay visible.
-      wide_noise: The same on a grid that goes on for ``pad`` patches beyond the chip on every side.
-      wide_hidden: 1 where hidden: exactly counted inside the chip, with the probability of the ratio outside of it.
-      pad: Patches beyond the chip.
-    """
-
-    noise_IJ: jax.Array
-    wide_noise: jax.Array
-    wide_hidden: jax.Array
-    pad: int
+    scores_IJ: jax.Array
+    shown: jax.Array
+    forbidden_IJ: jax.Array
+    forbidden_whole: jax.Array
 
 
-def _draw(key: jax.Array, layout: Layout, number: int, ratio: float, real_N: jax.Array) -> _Draw:
-    slot = layout.slots[number]
-    reach_m = max(other.pixels * other.gsd_m / 2 + other.gsd_m for other in layout.slots) + slot.gsd_m  # snapping moves members by pixels
-    pad = max(0, math.ceil((reach_m - slot.pixels * slot.gsd_m / 2) / (slot.patch * slot.gsd_m)))
-    noise_IJ = jax.random.uniform(key, (slot.grid, slot.grid))
-    ranks = jnp.argsort(jnp.argsort(noise_IJ.reshape(-1) + _NEVER_VISIBLE * ~real_N))
-    hidden_IJ = (ranks >= visible_count(slot.tokens, ratio)).reshape(noise_IJ.shape)
-    wide_noise = jax.random.uniform(jax.random.fold_in(key, 1), (slot.grid + 2 * pad, slot.grid + 2 * pad))
-    wide_hidden = jax.lax.dynamic_update_slice(wide_noise >= 1.0 - ratio, hidden_IJ, (pad, pad))
-    wide_noise = jax.lax.dynamic_update_slice(wide_noise, noise_IJ, (pad, pad))
-    return _Draw(noise_IJ, wide_noise, wide_hidden.astype(jnp.float32), pad)
+class _Example:
+    """The masks of one image set."""
+
+    def __init__(
+        self,
+        key: jax.Array,
+        layout: Layout,
+        config: MaskConfig,
+        counts: list[int],
+        grids: list[jax.Array],
+        times: list[jax.Array],
+        real_N: list[jax.Array],
+    ) -> None:
+        self.slots, self.counts, self.grids, self.real_N = layout.slots, counts, grids, real_N
+        self.members = range(len(layout.slots))
+        self.leads = {i: group[0] for group in layout.acquisitions() for i in group}
+        self.policies = policy_numbers(layout, parse_table(config.table), grids, times)
+        slot_keys = [jax.random.fold_in(key, t + 1) for t in self.members]
+        self.fields = [draw_field(slot_keys[t], layout.slots, t, counts[t], real_N[t]) for t in self.members]
+        self.anchor = self._choose_anchor(jax.random.fold_in(key, 0), config.anchor)
+
+    def _choose_anchor(self, key: jax.Array, choice: str) -> jax.Array:
+        present_T = jnp.stack([real.any() for real in self.real_N])
+        gsd_T = jnp.array([slot.gsd_m for slot in self.slots])
+        preference_T = {"finest": -gsd_T, "coarsest": gsd_T, "random": jax.random.uniform(key, gsd_T.shape)}[choice]
+        return jnp.argmax(jnp.where(present_T, preference_T, -jnp.inf))
+
+    def masks(self) -> Masks:
+        parts = [self._member(t) for t in self.members]
+        return Masks(*(tuple(values) for values in zip(*parts, strict=True)))
+
+    def _member(self, t: int) -> tuple[jax.Array, ...]:
+        order = jax.tree.map(lambda *leaves: jnp.stack(leaves)[self.anchor], *[self._order(a, t) for a in self.members])
+        ids = jnp.argsort(order.scores_IJ.reshape(-1) + NEVER_VISIBLE * ~self.real_N[t], stable=True)
+        restore = jnp.argsort(ids)
+        hidden = (restore >= self.counts[t]) | ~order.shown
+        shows = ~hidden & self.real_N[t]
+        leak = jnp.where(shows, order.forbidden_IJ.reshape(-1), 0.0).sum() / jnp.maximum(order.forbidden_whole, 1.0)
+        return ids[: self.counts[t]], restore, hidden, order.shown, leak
+
+    def _order(self, anchor: int, t: int) -> _Order:
+        """A member's order under one anchor: the policies that the table may give are worked out, and the one that holds is taken."""
+        if anchor == t:
+            return self._own(t)
+        possible, number = self.policies[anchor][t]
+        orders = {p: self._by_policy(POLICIES[p], anchor, t) for p in sorted(possible)}
+        chosen = orders[min(possible)]
+        for p, order in orders.items():
+            chosen = _where(number == p, order, chosen)
+        return chosen
+
+    def _by_policy(self, policy: str, anchor: int, t: int) -> _Order:
+        if policy == "independent":
+            lead = self.leads[t]
+            return self._own(t) if lead in (t, anchor) else self._follow_lead(lead, t)
+        if policy == "full":
+            return dataclasses.replace(self._own(t), shown=jnp.array(False))
+        return self._follow(anchor, t, self.fields[anchor], shows_hidden=policy == "complementary")
+
+    def _follow_lead(self, lead: int, t: int) -> _Order:
+        """Slots of one acquisition stay together where the table says so; what binds them then is not the anchor, so nothing can leak."""
+        follows = self._follow(lead, t, self.fields[lead], shows_hidden=False)
+        _, number = self.policies[lead][t]
+        order = _where(number == POLICIES.index("consistent"), follows, self._own(t))
+        return dataclasses.replace(order, forbidden_IJ=jnp.zeros_like(order.forbidden_IJ))
+
+    def _own(self, t: int) -> _Order:
+        noise_IJ = self.fields[t].noise_IJ
+        return _Order(noise_IJ, jnp.array(True), jnp.zeros_like(noise_IJ), jnp.zeros(()))
+
+    def _follow(self, leader: int, t: int, field: Field, shows_hidden: bool) -> _Order:
+        """Ranks a member's patches by the share of their ground that it must not show, then by the ground around, then at random.
+
+        Ties are broken by the noise of the leader and of the slot with the smallest patches, both by ground, so that members on one grid
+        break them alike.
+        """
+        finest = min(self.members, key=lambda i: self.slots[i].patch * self.slots[i].gsd_m)
+
+        def on_member(source: int, wide: jax.Array, pad: int) -> jax.Array:
+            R, C = overlap_fractions(self.grids[t], self.slots[t], self.grids[source], self.slots[source], pad)
+            return R @ wide @ C.T
+
+        forbidden = 1.0 - field.hidden_IJ if shows_hidden else field.hidden_IJ
+        share_IJ = on_member(leader, forbidden, 0)
+        around_IJ = on_member(leader, field.wide_hidden_around, field.pad)
+        tie_IJ = on_member(leader, field.wide_noise, field.pad) + on_member(finest, self.fields[finest].wide_noise, self.fields[finest].pad)
+        undrawn_IJ = jnp.maximum(1.0 - _EXACT - on_member(leader, jnp.ones_like(field.wide_noise), field.pad), 0.0)
+        around_IJ += undrawn_IJ * self.fields[t].hidden_IJ  # so far from the leader that its field ends: the member's own draw decides
+        tie_IJ += undrawn_IJ * self.fields[t].noise_IJ
+        scores_IJ = jnp.round(_LEVELS * share_IJ + _OFF_HALF) + _AROUND * around_IJ + _TIE * tie_IJ
+        area, leader_area = (self.slots[i].patch ** 2 * self.grids[i][2] * self.grids[i][3] for i in (t, leader))
+        return _Order(scores_IJ, jnp.array(True), share_IJ * area / leader_area, forbidden.sum())
 
 
-def _scores(key: jax.Array, layout: Layout, config: MaskConfig, grids: list[jax.Array], real_N: list[jax.Array]) -> list[jax.Array]:
-    """The score (I, J) of each slot's patches: the lowest stay visible."""
-    slots, T = layout.slots, len(layout.slots)
-    anchor_key, *keys = jax.random.split(key, T + 1)
-    draws = [_draw(keys[t], layout, t, config.ratio, real_N[t]) for t in range(T)]
-    if config.anchor != "random":
-        by_gsd = min if config.anchor == "finest" else max
-        return _scores_for(by_gsd(range(T), key=lambda i: slots[i].gsd_m), layout, config, grids, draws)
-    chosen = jax.random.randint(anchor_key, (), 0, T)
-    every = [_scores_for(anchor, layout, config, grids, draws) for anchor in range(T)]
-    return [sum(jnp.where(chosen == anchor, every[anchor][t], 0.0) for anchor in range(T)) for t in range(T)]  # pyright: ignore[reportReturnType]
-
-
-def _scores_for(anchor: int, layout: Layout, config: MaskConfig, grids: list[jax.Array], draws: list[_Draw]) -> list[jax.Array]:
-    leads = {i: group[0] for group in layout.acquisitions() for i in group}
-    scores = []
-    for t in range(len(layout.slots)):
-        follows = anchor if policy(layout, config, anchor, t) == "consistent" else leads[t]
-        scores.append(draws[t].noise_IJ if follows == t else _follow(layout.slots, grids, draws, follows, t))
-    return scores
-
-
-def policy(layout: Layout, config: MaskConfig, anchor: int, member: int) -> str:
-    """The policy of a member, from its relation to the anchor; the anchor's own acquisition always follows it."""
-    a, m = layout.slots[anchor], layout.slots[member]
-    if anchor == member or (a.acquisition and a.acquisition == m.acquisition):
-        return "consistent"
-    return config.other_time if a.sensor == m.sensor else config.other_sensor
-
-
-def _follow(slots: Sequence[Slot], grids: list[jax.Array], draws: list[_Draw], leader: int, member: int) -> jax.Array:
-    """Scores a member's patches by the share of their ground that the leader hides.
-
-    Ties are broken by the noise of the leader and of the slot with the smallest patches, both by ground, so that members with the same grid
-    break them alike.
-    """
-    finest = min(range(len(slots)), key=lambda t: slots[t].patch * slots[t].gsd_m)
-
-    def on_member(source: int, wide: jax.Array) -> jax.Array:
-        R, C = overlap_fractions(grids[member], slots[member], grids[source], slots[source], draws[source].pad)
-        return R @ wide @ C.T
-
-    tie = on_member(leader, draws[leader].wide_noise) + on_member(finest, draws[finest].wide_noise)
-    return on_member(leader, draws[leader].wide_hidden) + _TIE * tie / 2
-
-
-def overlap_fractions(
-    grid_m_4: Float[Array, "4"], slot: Slot, other_grid_m_4: Float[Array, "4"], other: Slot, pad: int = 0
-) -> tuple[Float[Array, "I I2"], Float[Array, "J J2"]]:
-    """Shares of one member's patch rows and columns that lie in another member's patch rows and columns.
-
-    Args:
-      grid_m_4: Pixel grid of the member, float32 (4,).
-      slot: Its slot.
-      other_grid_m_4: Pixel grid of the other member.
-      other: Its slot.
-      pad: Patches by which the other member's grid goes on beyond its chip, on every side.
-
-    Returns:
-      R (I, I' + 2 pad) and C (J, J' + 2 pad); the share of patch (i, j) that lies in the other's patch (i', j') is ``R[i, i'] * C[j, j']``.
-    """
-
-    def fractions(start: jax.Array, pixel: jax.Array, other_start: jax.Array, other_pixel: jax.Array) -> jax.Array:
-        size, other_size = pixel * slot.patch, other_pixel * other.patch
-        low = start + jnp.arange(slot.grid) * size
-        other_low = other_start + jnp.arange(-pad, other.grid + pad) * other_size
-        shared = jnp.minimum(low[:, None] + size, other_low + other_size) - jnp.maximum(low[:, None], other_low)
-        return jnp.maximum(shared, 0.0) / size
-
-    south, other_south = -grid_m_4[1], -other_grid_m_4[1]
-    rows = fractions(south, grid_m_4[3], other_south, other_grid_m_4[3])
-    return rows, fractions(grid_m_4[0], grid_m_4[2], other_grid_m_4[0], other_grid_m_4[2])
+def _where(condition: jax.Array, order: _Order, other: _Order) -> _Order:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), order, other)

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Member = dict[str, Any]
 
 
@@ -63,11 +63,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Attends within each example; x (B, T, D), real (B, T) bool."""
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """Attends within each example; x (B, T, D), allowed (B, 1 or T, T) bool."""
         B, T, D = x.shape
         q, k, v = self.qkv(x).reshape(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        bias = torch.zeros(real.shape, dtype=q.dtype, device=q.device).masked_fill(~real, -1e9)[:, None, None, :]
+        bias = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device).masked_fill(~allowed, -1e9)[:, None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(B, 1, T, T))
         return self.proj(mixed.transpose(1, 2).reshape(B, T, D))
 
@@ -95,32 +95,165 @@ class Block(nn.Module):
         self.norm2 = norm(width)
         self.mlp = Mlp(width, hidden)
 
-    def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """Applies the block to (B, T, D)."""
-        x = x + self.attn(self.norm1(x), real)
+        x = x + self.attn(self.norm1(x), allowed)
         return x + self.mlp(self.norm2(x))
 
 
-class MemberCode(nn.Module):
-    """Sensor and bands, GSD, and date or a learned token for an unknown date, as one vector."""
+def geosot_bits(corners_deg: torch.Tensor) -> torch.Tensor:
+    """GeoSOT-2D bits of footprints, (B, 4, 2) longitude and latitude in degrees to float (B, 256); the code of `config.json`'s training."""
+    degrees = corners_deg.double().flatten(1)
+    limit = torch.tensor([180.0, 90.0] * 4, dtype=torch.float64, device=degrees.device)
+    if not bool((degrees.abs() <= limit).all()):
+        raise ValueError("footprint_deg: longitudes are within 180 and latitudes within 90 degrees, longitude first")
+    whole = degrees.abs().floor()
+    minutes = (60.0 * (degrees.abs() - whole)).floor()
+    seconds = 3600.0 * (degrees.abs() - whole) - 60.0 * minutes
+    below = (2048.0 * seconds).floor().clamp(max=60 * 2048 - 1)
+    code = (degrees < 0).long() * 2**31 + whole.long() * 2**23 + minutes.long() * 2**17 + below.long()
+    return ((code[..., None] >> torch.arange(31, -1, -1, device=code.device)) & 1).float().flatten(1)
+
+
+class Place(nn.Module):
+    """Where the set lies, or a learned token where that is unknown."""
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.unknown = nn.Parameter(torch.zeros(width))
+        if kind in ("a2mae", "cartesian"):
+            self.proj = nn.Linear(256 if kind == "a2mae" else 3, width)
+        elif kind == "prithvi":
+            self.strength = nn.Parameter(torch.zeros(1))
+
+    def forward(self, footprint_deg: torch.Tensor | None, B: int) -> torch.Tensor:
+        """Codes footprints (B, 4, 2), or None, as (B, D)."""
+        if footprint_deg is None:
+            return self.unknown.expand(B, -1)
+        bits = geosot_bits(footprint_deg)
+        lon, lat = footprint_deg.double().mean(dim=1).float().unbind(-1)
+        if self.kind == "a2mae":
+            return self.proj(bits)
+        if self.kind == "cartesian":
+            east, north = lon.deg2rad(), lat.deg2rad()
+            return self.proj(torch.stack([north.cos() * east.cos(), north.cos() * east.sin(), north.sin()], dim=-1))
+        if self.kind == "prithvi":
+            half = self.unknown.shape[0] // 2
+            return self.strength * torch.cat([sincos(lat, half), sincos(lon, half)], dim=-1)
+        return bits
+
+
+class Time(nn.Module):
+    """When a member was seen, or a learned token where that is unknown."""
+
+    def __init__(self, config: dict[str, Any], width: int) -> None:
+        super().__init__()
+        self.config, self.width = config, width
+        self.unknown = nn.Parameter(torch.zeros(width))
+        if config["kind"] == "season":
+            self.proj = nn.Linear(config["features"], width)
+        elif config["kind"] == "prithvi":
+            self.strength = nn.Parameter(torch.zeros(1))
+
+    def forward(self, time: torch.Tensor) -> torch.Tensor:
+        """Codes dates (B, 3): known, year, day of year from 0, as (B, D)."""
+        year, day = time[:, 1], time[:, 2]
+        if self.config["kind"] == "season":
+            harmonics = torch.arange(1.0, self.config["season_harmonics"] + 1, device=time.device)
+            season = 2 * math.pi * day[:, None] / self.config["days_per_year"] * harmonics
+            years = sincos(year - self.config["epoch_year"], self.config["year_features"])
+            code = self.proj(torch.cat([years, season.sin(), season.cos()], dim=-1))
+        elif self.config["kind"] == "prithvi":
+            code = self.strength * torch.cat([sincos(year, self.width // 2), sincos(day, self.width // 2)], dim=-1)
+        else:
+            leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+            starts = torch.tensor([31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], device=time.device)
+            starts = starts + leap[:, None] * (starts > 31)  # February begins on the same day in every year
+            month = (day[:, None] >= starts).sum(dim=1)
+            hour = (24.0 * (day % 1.0)).floor()
+            code = torch.cat([sincos(x, self.width // 3) for x in (year - 2002.0, month, hour)], dim=-1)
+        return torch.where(time[:, :1] > 0, code, self.unknown)
+
+
+class Encodings(nn.Module):
+    """What a token is told besides its pixels: positions, place, date, sensor and bands, GSD."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        width, self.encodings = config["width"], config["encodings"]
-        self.slot = nn.ParameterDict({slot["key"]: nn.Parameter(torch.zeros(width)) for slot in config["slots"]})
-        self.gsd = nn.Linear(self.encodings["gsd"]["features"], width)
-        self.time = nn.Linear(self.encodings["time"]["features"], width)
-        self.time_unknown = nn.Parameter(torch.zeros(width))
+        width, self.config = config["width"], config["encodings"]
+        time, geo = self.config["time"]["kind"], self.config["geo"]
+        self.time_tail = width // 8 * 3 if time == "satmae" else 0
+        self.number_tail = width // 4 if self.config["identity"] == "satmae" else 0
+        self.width = width - self.time_tail - self.number_tail - (256 if geo == "a2mae_released" else 0)
+        if self.config["positions"] == "learned":
+            grid = self.config["learned_grid"]
+            self.position_table = nn.Parameter(torch.zeros(grid, grid, self.width))
+        if self.config["identity"] == "slot":
+            self.slot = nn.ParameterDict({slot["key"]: nn.Parameter(torch.zeros(width)) for slot in config["slots"]})
+        if self.config["gsd"]:
+            self.gsd = nn.Linear(self.config["gsd"]["features"], width)
+        if time != "none":
+            self.time = Time(self.config["time"], self.time_tail or width)
+        if geo != "none":
+            self.place = Place(geo, 256 if geo == "a2mae_released" else width)
 
-    def forward(self, key: str, grid_m: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Codes a member; grid_m (B, 4), time (B, 3) gives (B, D)."""
-        gsd_m = (grid_m[:, 2] * grid_m[:, 3]).sqrt()
-        gsd = sincos(self.encodings["gsd"]["per_octave"] * gsd_m.log2(), self.encodings["gsd"]["features"])
-        harmonics = torch.arange(1.0, self.encodings["time"]["season_harmonics"] + 1, device=time.device)
-        season = 2 * math.pi * time[:, 2:3] / self.encodings["time"]["days_per_year"] * harmonics
-        year = sincos(time[:, 1] - self.encodings["time"]["epoch_year"], self.encodings["time"]["year_features"])
-        date = self.time(torch.cat([year, season.sin(), season.cos()], dim=-1))
-        return self.slot[key] + self.gsd(gsd) + torch.where(time[:, :1] > 0, date, self.time_unknown)
+    def forward(self, t: int, embedded: Sequence["Embedded"], footprint_deg: torch.Tensor | None) -> torch.Tensor:
+        """Codes the patches of member number ``t``, (B, N, D)."""
+        member = embedded[t]
+        (B, N, _), (rows, columns), released = member.tokens.shape, member.size, self.config["geo"] == "a2mae_released"
+        parts = [self._positions(t, embedded, rows, columns)]
+        if released:
+            parts.insert(0, self.place(footprint_deg, B)[:, None])
+        if self.time_tail:
+            parts.append(self.time(member.time)[:, None])
+        if self.number_tail:
+            parts.append(sincos(torch.full((B, 1), float(member.slot["number"]), device=member.tokens.device), self.number_tail))
+        code = torch.cat([part.expand(B, N, part.shape[-1]) for part in parts], dim=-1)
+        if self.config["identity"] == "slot":
+            code = code + self.slot[member.slot["key"]]
+        if self.config["gsd"]:
+            gsd_m = (member.grid_m[:, 2] * member.grid_m[:, 3]).sqrt()
+            code = code + self.gsd(sincos(self.config["gsd"]["per_octave"] * gsd_m.log2(), self.config["gsd"]["features"]))[:, None]
+        if self.config["time"]["kind"] not in ("none", "satmae"):
+            code = code + self.time(member.time)[:, None]
+        if self.config["geo"] != "none" and not released:
+            code = code + self.place(footprint_deg, B)[:, None]
+        return code
+
+    def _positions(self, t: int, embedded: Sequence["Embedded"], rows: int, columns: int) -> torch.Tensor:
+        kind, grid_m, patch = self.config["positions"], embedded[t].grid_m, embedded[t].slot["patch"]
+        if kind == "learned":
+            table = self.position_table.permute(2, 0, 1)[None]
+            return F.interpolate(table, (rows, columns), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        index = torch.stack([column, row], dim=-1).flatten(0, 1).float().to(grid_m.device).expand(grid_m.shape[0], -1, -1)
+        if kind == "metres":
+            steps = patch_centres_m(grid_m, rows, columns, patch) / self.config["position_unit_m"]
+        elif kind == "gsd":
+            steps = index * grid_m[:, None, 2:] / self.config["position_unit_m"]
+        elif kind == "3d":
+            steps = torch.cat([index, torch.full_like(index[..., :1], float(t))], dim=-1)
+        elif kind == "a2mae_released":
+            steps = torch.cat([index * member.grid_m[:, None, 2:] for member in embedded], dim=-1)
+        else:
+            steps = index
+        X, dim = steps.shape[-1], self.width
+        dims = (dim * 6 // 16, dim * 6 // 16, dim * 4 // 16) if kind == "3d" else (dim // X,) * X
+        return torch.cat([sincos(steps[..., x], d) for x, d in enumerate(dims)], dim=-1)
+
+
+@dataclasses.dataclass
+class Embedded:
+    """A member on its way in: its patches' embeddings (B, N, D) and what else is known of it."""
+
+    slot: dict[str, Any]
+    tokens: torch.Tensor
+    real: torch.Tensor
+    grid_m: torch.Tensor
+    time: torch.Tensor
+    size: tuple[int, int]
+    acquisition: Any
 
 
 @dataclasses.dataclass
@@ -128,9 +261,9 @@ class Encoded:
     """What the encoder returns.
 
     Attributes:
-      tokens: (B, T, D), member by member, row by row, after the final norm.
+      tokens: (B, T, D), the class token first where the model has one, then member by member, row by row, after the final norm.
       real: (B, T) bool: the patch holds a valid pixel.
-      pooled: (B, D), the mean of the real tokens.
+      pooled: (B, D), the mean of the real tokens, without the class token.
       grids: For each member (B, D, rows, columns).
       layers: Tokens after each block, before the final norm; empty unless asked for.
     """
@@ -157,10 +290,10 @@ class RSFMEncoder(nn.Module):
         self.config = config
         width = config["width"]
         norm = functools.partial(nn.LayerNorm, eps=config["layer_norm_epsilon"])
-        self.patch_embed = nn.ModuleDict(
-            {slot["key"]: nn.Linear(slot["patch"] ** 2 * len(slot["bands"]), width) for slot in config["slots"]}
-        )
-        self.member_code = MemberCode(config)
+        counts = {slot["key"]: (slot["patch"], slot.get("choose") or len(slot["bands"])) for slot in config["slots"]}
+        self.patch_embed = nn.ModuleDict({key: nn.Linear(patch**2 * bands, width) for key, (patch, bands) in counts.items()})
+        self.encodings = Encodings(config)
+        self.cls_token = nn.Parameter(torch.zeros(width)) if config["cls_token"] else None
         self.blocks = nn.ModuleList(Block(width, config["heads"], config["mlp_hidden"], norm) for _ in range(config["depth"]))
         self.norm = norm(width)
 
@@ -208,12 +341,16 @@ class RSFMEncoder(nn.Module):
             known = sorted({f"{slot['sensor']} (patch {slot['patch']})" for slot in self.config["slots"]})
             raise ValueError(f"sensor {sensor!r} with patch {patch or 'any'} is not known to this model; it knows {', '.join(known)}")
         fitting = [slot for slot in of_sensor if set(bands) <= {band["name"] for band in slot["bands"]}]
+        if fitting and len(bands) != fitting[0].get("choose", len(bands)):
+            raise ValueError(
+                f"sensor {sensor!r}: this model takes {fitting[0]['choose']} bands at a time, not {len(bands)}; fewer may be repeated"
+            )
         if not fitting:
             groups = "; ".join(", ".join(band["name"] for band in slot["bands"]) for slot in of_sensor)
             raise ValueError(f"sensor {sensor!r}: bands {', '.join(bands)} are not together in one group; the groups are: {groups}")
         return min(fitting, key=lambda slot: len(slot["bands"]))
 
-    def forward(self, members: Sequence[Member], return_layers: bool = False) -> Encoded:
+    def forward(self, members: Sequence[Member], footprint_deg: torch.Tensor | None = None, return_layers: bool = False) -> Encoded:
         """Encodes image sets; every member of a set is one image of the same place.
 
         Args:
@@ -223,7 +360,10 @@ class RSFMEncoder(nn.Module):
             ``valid`` (optional): bool (B, C, H, W), False where there is no observation; default: where values are finite;
             ``gsd_m``: metres per pixel, or ``grid_m`` (B, 4): left and upper edge in metres from the set's centre, pixel width, height;
             ``time`` (optional): (B, 3) known, year, day of year from 0; default: unknown;
-            ``patch`` (optional): patch side, where the model has several for the sensor.
+            ``patch`` (optional): patch side, where the model has several for the sensor;
+            ``acquisition`` (optional): members with the same one are one observation, for models whose members do not attend to each other.
+          footprint_deg: Corners of the sets' ground, (B, 4, 2): longitude and latitude of upper left, upper right, lower right, lower left;
+            float64 keeps their seconds; None: unknown.
           return_layers: Also return the tokens after each block.
 
         Returns:
@@ -232,26 +372,33 @@ class RSFMEncoder(nn.Module):
         Raises:
           ValueError: an unknown sensor or band, a wrong size, or values that are not in the stated unit.
         """
-        tokens, real, sizes = [], [], []
-        for member in members:
-            embedded, real_BN, size = self._embed(member)
-            tokens.append(embedded)
-            real.append(real_BN)
-            sizes.append(size)
-        x, real_BT = torch.cat(tokens, dim=1), torch.cat(real, dim=1)
-        layers = []
+        embedded = [self._embed(member, t) for t, member in enumerate(members)]
+        x = torch.cat([e.tokens + self.encodings(t, embedded, footprint_deg) for t, e in enumerate(embedded)], dim=1)
+        real, first = torch.cat([e.real for e in embedded], dim=1), 0 if self.cls_token is None else 1
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), 1, -1), x], dim=1)
+            real = torch.cat([torch.ones_like(real[:, :1]), real], dim=1)
+        layers, allowed = [], self._allowed(embedded, real)
         for block in self.blocks:
-            x = block(x, real_BT)
+            x = block(x, allowed)
             if return_layers:
                 layers.append(x)
         x = self.norm(x)
-        weight = real_BT[..., None].to(x.dtype)
-        pooled = (x * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        parts = x.split([rows * columns for rows, columns in sizes], dim=1)
-        grids = [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
-        return Encoded(x, real_BT, pooled, grids, layers)
+        weight = real[:, first:, None].to(x.dtype)
+        pooled = (x[:, first:] * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        parts = x[:, first:].split([e.size[0] * e.size[1] for e in embedded], dim=1)
+        grids = [part.transpose(1, 2).unflatten(2, e.size) for part, e in zip(parts, embedded, strict=True)]
+        return Encoded(x, real, pooled, grids, layers)
 
-    def _embed(self, member: Member) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+    def _allowed(self, embedded: Sequence[Embedded], real: torch.Tensor) -> torch.Tensor:
+        """Which tokens each token attends to, (B, 1 or T, T) bool."""
+        if self.config["joint"]:
+            return real[:, None, :]
+        order = {name: i for i, name in enumerate(dict.fromkeys(e.acquisition for e in embedded))}
+        numbers = torch.cat([torch.full((e.tokens.shape[1],), order[e.acquisition], device=real.device) for e in embedded])
+        return real[:, None, :] & (numbers[:, None] == numbers[None, :])
+
+    def _embed(self, member: Member, t: int) -> Embedded:
         names = list(member["bands"])
         slot = self.find_slot(member["sensor"], names, member.get("patch"))
         patch, values = slot["patch"], member["values"].float()
@@ -267,18 +414,16 @@ class RSFMEncoder(nn.Module):
         normalised = torch.where(valid, (values - mean) / std, 0.0)
         grid_m, time = self._grid(member, B, H, W, values.device), member.get("time")
         time = torch.zeros(B, 3, device=values.device) if time is None else time.float()
-        rows, columns = H // patch, W // patch
-        centres = patch_centres_m(grid_m, rows, columns, patch) / self.config["encodings"]["position_unit_m"]
-        half = self.config["width"] // 2
-        positions = torch.cat([sincos(centres[..., 0], half), sincos(centres[..., 1], half)], dim=-1)
-        embedded = self._project(patchify(normalised, patch), slot, names)
-        tokens = embedded + positions + self.member_code(slot["key"], grid_m, time)[:, None]
-        return tokens, patchify(valid, patch).any(dim=-1), (rows, columns)
+        tokens = self._project(patchify(normalised, patch), slot, names)
+        real = patchify(valid, patch).any(dim=-1)
+        return Embedded(slot, tokens, real, grid_m, time, (H // patch, W // patch), member.get("acquisition") or f"#{t}")
 
     def _project(self, patches: torch.Tensor, slot: dict[str, Any], names: list[str]) -> torch.Tensor:
         """The patch embedding with the weight's columns of the given bands, in the given order; other bands' columns are left out."""
         layer, known = self.patch_embed[slot["key"]], [band["name"] for band in slot["bands"]]
         assert isinstance(layer, nn.Linear)
+        if slot.get("choose"):
+            return layer(patches)
         columns = [known.index(name) for name in names]
         return F.linear(patches, layer.weight.unflatten(1, (slot["patch"] ** 2, len(known)))[:, :, columns].flatten(1), layer.bias)
 

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 from PIL import Image
 
-from rsfm_jax.config import Config, Layout
+from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import Batch, BatchStream
 from rsfm_jax.errors import EXIT_OK, InputError
+from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import abstract_model, count_params
 from rsfm_jax.models.spec import model_spec
+from rsfm_jax.objectives.masking import visible_count
 from rsfm_jax.parallel.mesh import check_batch, make_mesh
 from rsfm_jax.parallel.sharding import to_global
 from rsfm_jax.train.checkpoint import Checkpoints
@@ -21,10 +23,11 @@ from rsfm_jax.train.interrupts import Interrupts
 from rsfm_jax.train.metrics import MetricsLog
 from rsfm_jax.train.optimizer import learning_rate, make_optimizer
 from rsfm_jax.train.pictures import draw, make_reconstruct
+from rsfm_jax.train.pretrained import read_fitting, start_from_published
 from rsfm_jax.train.progress import Clock, Progress
 from rsfm_jax.train.state import TrainState, abstract_state, init_state
 from rsfm_jax.train.step import Step, make_step
-from rsfm_jax.train.workdir import claim_workdir, describe_run
+from rsfm_jax.train.workdir import CONFIG_FILE, claim_workdir, describe_run
 
 
 class NotFiniteError(RuntimeError):
@@ -57,7 +60,9 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.mesh = make_mesh(config.parallel)
         check_batch(self.mesh, config.data.global_batch_size)
-        self.spec = model_spec(config.model, dataset.layouts)
+        self.spec = model_spec(config, dataset.layouts)
+        for slot in self.spec.slots:
+            visible_count(slot, config.mask.ratio)
         self.model = abstract_model(self.spec)
         self.optimizer = make_optimizer(config, self.model.names)
         self.abstract = abstract_state(self.model, self.optimizer, self.mesh)
@@ -74,8 +79,9 @@ class Trainer:
         return next(layout for layout in self.dataset.layouts if layout.name == name)
 
     def initial_state(self) -> TrainState:
-        """The state at step 0, drawn from the seed."""
-        return init_state(self.spec, self.optimizer, self.abstract, self.config.train.seed)
+        """The state at step 0, drawn from the seed; with config.init.torch published weights are put in, or an `InputError` raised."""
+        state = init_state(self.spec, self.optimizer, self.abstract, self.config.train.seed)
+        return start_from_published(self.config.init.torch, self.spec, state) if self.config.init.torch else state
 
     def run(self, workdir: epath.Path, interrupts: Interrupts) -> int:
         """Trains to the last step or until asked to stop.
@@ -142,7 +148,7 @@ class Trainer:
             values = jax.device_get(pending.metrics)
             row: dict[str, Any] = {"step": pending.step, "layout": pending.layout, "loss": float(values["loss"])}
             row |= {"lr": float(np.asarray(self._schedule(pending.step - 1))), "grad_norm": float(values["grad_norm"])}
-            row["slot_losses"] = [float(x) for x in values["slot_losses"]]
+            row |= {name: [float(x) for x in values[name]] for name in ("slot_losses", "slot_leaks")}
             if not (np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"])):
                 log.write(rows)
                 raise NotFiniteError(self._blame(pending, values, stream))
@@ -184,7 +190,7 @@ def run_training(config: Config, workdir: str) -> int:
       The exit code.
 
     Raises:
-      InputError: a dataset, mesh or folder that does not fit the config.
+      InputError: a dataset, mesh, folder or file of weights that does not fit the config.
       NotFiniteError: the loss is no longer a number.
     """
     if jax.process_count() > 1:
@@ -192,6 +198,8 @@ def run_training(config: Config, workdir: str) -> int:
     dataset = open_dataset(config.data.path)
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)
+    if config.init.torch and not (folder / CONFIG_FILE).exists():
+        read_fitting(config.init.torch, trainer.spec)  # or the folder would belong to a run that cannot start
     claim_workdir(folder, config, dataset)
     with Interrupts() as interrupts:
         return trainer.run(folder, interrupts)

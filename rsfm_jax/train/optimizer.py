@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up, cosine decay to zero, global-norm clipping, and no weight decay on 1-D tensors."""
+"""AdamW with linear warm-up, cosine decay to zero, global-norm clipping, and no weight decay on biases and norms."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import jax
 import optax
 
 from rsfm_jax.config import Config
-from rsfm_jax.nn.stack import LAYERS_AXIS
 
 REFERENCE_BATCH = 256
 
@@ -18,15 +17,19 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 
 def decay_mask(names: Any) -> Any:
-    """Which parameters decay: those with at least two axes, not counting the stacking of layers.
+    """Which parameters decay: all but biases and the scales of norms, as in MAE's code, where tokens have three axes.
 
     Args:
-      names: Pytree of tuples of logical axis names.
+      names: Pytree with the parameters' structure.
 
     Returns:
       Pytree of bool.
     """
-    return jax.tree.map(lambda axes: sum(name != LAYERS_AXIS for name in axes) >= 2, names, is_leaf=lambda x: isinstance(x, tuple))
+
+    def decays(path: tuple[Any, ...], _: tuple[str, ...]) -> bool:
+        return path[-1].key not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(decays, names, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def make_optimizer(config: Config, names: Any) -> optax.GradientTransformation:
@@ -41,6 +44,6 @@ def make_optimizer(config: Config, names: Any) -> optax.GradientTransformation:
     """
     optim = config.optim
     return optax.chain(
-        optax.clip_by_global_norm(optim.clip_norm),
+        optax.clip_by_global_norm(optim.clip_norm or float("inf")),
         optax.adamw(learning_rate(config), b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay, mask=decay_mask(names)),
     )

@@ -15,18 +15,19 @@ from jax.sharding import Mesh
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rsfm_jax.config import Config, Layout, Slot
+from rsfm_jax.config import Config
+from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import AbstractModel, Params
 from rsfm_jax.nn.patchify import patchify, unpatchify
 from rsfm_jax.objectives.reconstruction import NORM_PIX_EPSILON, patch_moments
 from rsfm_jax.parallel.sharding import replicated
 from rsfm_jax.sensors import get_sensor
-from rsfm_jax.train.step import Batch, masks_of, predict
+from rsfm_jax.train.step import Batch, predict, read_batch
 
 EXAMPLES = 2
 _TILE = 160
 _HIDDEN = 0.35  # grey of removed patches
-_INVALID = (0.45, 0.1, 0.35)  # colour of pixels without an observation
+INVALID = (0.45, 0.1, 0.35)  # colour of pixels without an observation
 Reconstruct = Callable[[Params, Batch], list[dict[str, jax.Array]]]
 
 
@@ -45,12 +46,11 @@ def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh:
     """
 
     def reconstruct(params: Params, batch: Batch) -> list[dict[str, jax.Array]]:
-        masks = masks_of(config, layout, batch)
+        view, masks = read_batch(config, layout, batch)
         shown = []
-        for slot, member, predicted, hidden in zip(
-            layout.slots, batch["members"], predict(model, layout, params, batch, masks), masks.hidden, strict=True
-        ):
-            values, valid = patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch)
+        parts = zip(view.layout.slots, view.batch["members"], view.valid, predict(model, params, view, masks), masks.hidden, strict=True)
+        for slot, member, observed, predicted, hidden in parts:
+            values, valid = patchify(member["pixels"], slot.patch), patchify(observed, slot.patch)
             mean, variance = patch_moments(values, valid)
             hidden_BNP = jnp.broadcast_to(hidden[..., None], values.shape)
             filled = jnp.where(hidden_BNP, predicted * jnp.sqrt(variance + NORM_PIX_EPSILON) + mean, values)
@@ -88,18 +88,38 @@ def display_bands(slot: Slot) -> list[int]:
     return [2, 1, 0] if len(slot.bands) >= 3 else [0]
 
 
-def _tiles(slot: Slot, table: dict[str, Any], images: dict[str, np.ndarray], b: int) -> list[np.ndarray]:
+def display_colours(
+    slot: Slot, table: dict[str, Any], pixels_HWC: np.ndarray, valid_HWC: np.ndarray, *others_HWC: np.ndarray
+) -> list[np.ndarray]:
+    """Normalised values as colours: physical values of the display bands, stretched from the 2nd to the 98th percentile of the valid ones.
+
+    Args:
+      slot: The slot.
+      table: Its sensor's statistics, to undo the normalisation.
+      pixels_HWC: Normalised values; they set the stretch.
+      valid_HWC: Which of them are observations.
+      *others_HWC: More normalised values of the slot, stretched alike.
+
+    Returns:
+      For ``pixels_HWC`` and each of the others float (H, W, 3 or 1) in [0, 1].
+    """
     channels = display_bands(slot)
-    mean = np.array([table[slot.bands[c]]["mean"] for c in channels])
-    std = np.array([table[slot.bands[c]]["std"] for c in channels])
-    valid, hidden = (images[name][b][..., channels] for name in ("valid", "hidden"))
-    physical = {name: images[name][b][..., channels] * std + mean for name in ("pixels", "reconstruction")}
-    seen = np.where(valid, physical["pixels"], np.nan).reshape(-1, len(channels))
+    known = {"mean": 0.0, "std": 1.0}  # bands drawn for every example stay in normalised values
+    mean, std = (np.array([table.get(slot.bands[c], known)[name] for c in channels]) for name in ("mean", "std"))
+    valid = valid_HWC[..., channels]
+    physical = [x[..., channels] * std + mean for x in (pixels_HWC, *others_HWC)]
+    seen = np.where(valid, physical[0], np.nan).reshape(-1, len(channels))
     some = valid.any(axis=(0, 1))
     low, high = np.nanpercentile(np.where(some, seen, mean), [2, 98], axis=0)
-    bright = {name: np.clip((x - low) / np.maximum(high - low, 1e-9), 0, 1) for name, x in physical.items()}
-    planes = [bright["pixels"], np.where(hidden, _HIDDEN, bright["pixels"]), bright["reconstruction"]]
-    return [_tile(np.where(valid.all(axis=-1, keepdims=True), np.broadcast_to(x, (*x.shape[:2], 3)), _INVALID)) for x in planes]
+    return [np.clip((x - low) / np.maximum(high - low, 1e-9), 0, 1) for x in physical]
+
+
+def _tiles(slot: Slot, table: dict[str, Any], images: dict[str, np.ndarray], b: int) -> list[np.ndarray]:
+    channels = display_bands(slot)
+    valid, hidden = (images[name][b][..., channels] for name in ("valid", "hidden"))
+    pixels, filled = display_colours(slot, table, *(images[name][b] for name in ("pixels", "valid", "reconstruction")))
+    planes = [pixels, np.where(hidden, _HIDDEN, pixels), filled]
+    return [_tile(np.where(valid.all(axis=-1, keepdims=True), np.broadcast_to(x, (*x.shape[:2], 3)), INVALID)) for x in planes]
 
 
 def _tile(image_HW3: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from rsfm_jax.config import Config, Layout
+from rsfm_jax.config import Config
+from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import AbstractModel, Params, merge
 from rsfm_jax.nn.patchify import patchify
 from rsfm_jax.objectives.masking import Masks, sample_masks
 from rsfm_jax.objectives.reconstruction import reconstruction_loss
+from rsfm_jax.objectives.views import View, whole_view, withhold
 from rsfm_jax.parallel.sharding import batch_sharding, replicated
 from rsfm_jax.train.state import TrainState
 
@@ -31,21 +33,27 @@ def example_keys(seed: int, layout: Layout, global_index_B: jax.Array) -> jax.Ar
     return jax.vmap(lambda index: jax.random.fold_in(root, index))(global_index_B)
 
 
-def masks_of(config: Config, layout: Layout, batch: Batch) -> Masks:
-    """The masks of a batch."""
-    members = batch["members"]
-    real = [patchify(m["valid"], slot.patch).any(axis=-1) for slot, m in zip(layout.slots, members, strict=True)]
-    keys = example_keys(config.train.seed, layout, batch["global_index"])
-    return sample_masks(keys, layout, config.mask, [m["grid_m"] for m in members], real)
+def read_batch(config: Config, layout: Layout, batch: Batch) -> tuple[View, Masks]:
+    """What the model reads of a batch in training, and its masks."""
+    keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(example_keys(config.train.seed, layout, batch["global_index"]))
+    view = whole_view(config, layout, keys_B3[:, 0], batch)
+    grids, times = ([member[name] for member in view.batch["members"]] for name in ("grid_m", "time"))
+    masks = sample_masks(keys_B3[:, 1], view.layout, config.mask, grids, times, real_patches(view))
+    return withhold(config, keys_B3[:, 2], view), masks
 
 
-def predict(model: AbstractModel, layout: Layout, params: Params, batch: Batch, masks: Masks) -> list[jax.Array]:
-    """Predicted patch-normalised values of every patch, per slot float32 (B, N, P)."""
-    return merge(model.graphdef, params)(layout, batch["members"], masks.ids_keep, masks.ids_restore)
+def real_patches(view: View) -> list[jax.Array]:
+    """Which patches hold a valid value, bool (B, N) for each token slot."""
+    return [patchify(valid, slot.patch).any(axis=-1) for slot, valid in zip(view.layout.slots, view.valid, strict=True)]
+
+
+def predict(model: AbstractModel, params: Params, view: View, masks: Masks) -> list[jax.Array]:
+    """Predicted patch-normalised values of every patch, per token slot float32 (B, N, P)."""
+    return merge(model.graphdef, params)(view.layout, view.batch, masks, real_patches(view))
 
 
 def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout, batch: Batch) -> tuple[jax.Array, Metrics]:
-    """The loss of a batch: each slot's mean error over its hidden patches, then the mean over slots that have any.
+    """The loss of a batch: each token slot's mean error over its hidden patches, then the mean over slots that have any.
 
     Args:
       params: Parameters.
@@ -55,19 +63,20 @@ def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout
       batch: From `rsfm_jax.data.stream`.
 
     Returns:
-      The loss, and ``slot_losses`` (T,) and ``example_errors`` (B,) for the log.
+      The loss, and ``slot_losses`` (T,), ``slot_leaks`` (T,) and ``example_errors`` (B,) for the log.
     """
-    masks = masks_of(config, layout, batch)
-    predictions = predict(model, layout, params, batch, masks)
+    view, masks = read_batch(config, layout, batch)
+    predictions = predict(model, params, view, masks)
     slot_losses, scored, example_errors = [], [], jnp.zeros(batch["global_index"].shape)
-    for slot, member, predicted, hidden in zip(layout.slots, batch["members"], predictions, masks.hidden, strict=True):
-        values, valid = patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch)
-        errors_B, patches_B = reconstruction_loss(predicted, values, valid, hidden)
+    parts = zip(view.layout.slots, view.batch["members"], view.valid, predictions, masks.hidden, strict=True)
+    for slot, member, valid, predicted, hidden in parts:
+        errors_B, patches_B = reconstruction_loss(predicted, patchify(member["pixels"], slot.patch), patchify(valid, slot.patch), hidden)
         slot_losses.append(errors_B.sum() / jnp.maximum(patches_B.sum(), 1.0))
         scored.append(patches_B.sum() > 0)
-        example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(layout.slots)
+        example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(view.layout.slots)
     loss = jnp.stack(slot_losses).sum() / jnp.maximum(jnp.stack(scored).sum(), 1)
-    return loss, {"slot_losses": jnp.stack(slot_losses), "example_errors": example_errors}
+    leaks = jnp.stack([leak_B.mean() for leak_B in masks.leaks])
+    return loss, {"slot_losses": jnp.stack(slot_losses), "slot_leaks": leaks, "example_errors": example_errors}
 
 
 def make_step(
@@ -85,7 +94,7 @@ def make_step(
 
     Returns:
       A function of (state, batch) to (state, metrics); the state given is donated. Metrics: ``loss``, ``slot_losses``,
-      ``example_errors``, ``grad_norm``.
+      ``slot_leaks``, ``example_errors``, ``grad_norm``.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

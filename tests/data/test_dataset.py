@@ -9,6 +9,7 @@ import pytest
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.decode import Decoder
 from rsfm_jax.errors import InputError
+from rsfm_jax.geo import geosot_bits
 from tests import tiny_config
 
 
@@ -63,8 +64,9 @@ def test_decoding_is_physical_values_normalised(tiny_dataset: Dataset, layout_nu
     rng = np.random.default_rng(0)
     for i, slot in enumerate(layout.slots):  # the example scenes have nearly no gaps here, so the record gets some
         record[f"valid_{i}"] = np.packbits(rng.random(slot.pixels * slot.pixels * len(slot.bands)) < 0.7)
-    members = Decoder(tiny_dataset, layout)(record)
-    for i, (slot, member) in enumerate(zip(layout.slots, members, strict=True)):
+    example = Decoder(tiny_dataset, layout)(record)
+    assert set(example) == {"members", "place"}
+    for i, (slot, member) in enumerate(zip(layout.slots, example["members"], strict=True)):
         dn = record[f"pixels_{i}"].astype(np.float64)
         valid = np.unpackbits(record[f"valid_{i}"])[: dn.size].reshape(dn.shape) == 1
         mean, std = tiny_dataset.mean_std(slot)
@@ -83,12 +85,30 @@ def test_decoding_is_physical_values_normalised(tiny_dataset: Dataset, layout_nu
         }
 
 
+def test_the_place_is_the_footprint_and_its_centre(tiny_dataset: Dataset):
+    layout = tiny_dataset.layouts[0]
+    record = dict(tiny_dataset.source(layout, "train")[3])
+    place = Decoder(tiny_dataset, layout)(record)["place"]
+    assert {name: (x.dtype, x.shape) for name, x in place.items()} == {"geosot": (np.uint8, (256,)), "lonlat_deg": (np.float32, (3,))}
+    corners = record["lonlat_deg"]
+    (west, south), (east, north) = corners.min(axis=0), corners.max(axis=0)
+    known, lon, lat = place["lonlat_deg"]
+    assert known == 1
+    assert west < lon < east
+    assert south < lat < north
+    np.testing.assert_array_equal(place["geosot"], geosot_bits(corners))
+    square = np.array([[-10.0, 4.0], [-8.0, 4.0], [-8.0, 3.0], [-10.0, 3.0]])
+    elsewhere = Decoder(tiny_dataset, layout)(record | {"lonlat_deg": square})["place"]
+    assert elsewhere["lonlat_deg"].tolist() == [1.0, -9.0, 3.5]
+    assert (elsewhere["geosot"] != place["geosot"]).any()
+
+
 def test_nodata_that_is_not_a_number_becomes_zero(tiny_dataset: Dataset):
     layout = dataclasses.replace(tiny_dataset.layouts[0], slots=tiny_dataset.layouts[0].slots[:1])
     record = dict(tiny_dataset.source(tiny_dataset.layouts[0], "train")[0])
     pixels = record["pixels_0"].astype(np.float32)
     pixels[0] = np.nan
     valid = np.isfinite(pixels)
-    (member,) = Decoder(tiny_dataset, layout)(record | {"pixels_0": pixels, "valid_0": np.packbits(valid)})
+    (member,) = Decoder(tiny_dataset, layout)(record | {"pixels_0": pixels, "valid_0": np.packbits(valid)})["members"]
     assert not member["pixels"][0].any()
     assert np.isfinite(member["pixels"]).all()

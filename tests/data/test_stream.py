@@ -40,6 +40,8 @@ def assert_same(ours: list[Read], theirs: list[Read]) -> None:
         for member, other in zip(a["members"], b["members"], strict=True):
             for name in member:
                 np.testing.assert_array_equal(member[name], other[name])
+        for name in a["place"]:
+            np.testing.assert_array_equal(a["place"][name], b["place"][name])
 
 
 def pixels_by_index(batches: list[Read]) -> dict[tuple[str, int], bytes]:
@@ -79,7 +81,7 @@ def test_an_epoch_is_a_permutation_and_indices_never_return(tiny_dataset: Datase
     assert indices == list(range(2 * sets))
     decode = Decoder(tiny_dataset, layout)
     records = tiny_dataset.source(layout, "train")
-    every = sorted(b"".join(member["pixels"].tobytes() for member in decode(records[i])) for i in range(sets))
+    every = sorted(b"".join(member["pixels"].tobytes() for member in decode(records[i])["members"]) for i in range(sets))
     seen = list(pixels_by_index(batches).values())
     assert sorted(seen[:sets]) == every
     assert sorted(seen[sets:]) == every
@@ -122,8 +124,9 @@ def test_a_name_for_every_example(tiny_dataset: Dataset):
         decode = Decoder(tiny_dataset, layout)
         by_key = {record["key"].decode(): record for record in tiny_dataset.source(layout, "train")}
         for row, index in enumerate(batch["global_index"]):
-            member = decode(by_key[stream.key(layout.name, int(index))])[0]
-            np.testing.assert_array_equal(member["pixels"], batch["members"][0]["pixels"][row])
+            example = decode(by_key[stream.key(layout.name, int(index))])
+            np.testing.assert_array_equal(example["members"][0]["pixels"], batch["members"][0]["pixels"][row])
+            np.testing.assert_array_equal(example["place"]["geosot"], batch["place"]["geosot"][row])
 
 
 def test_a_batch_that_does_not_divide_by_the_processes(tiny_dataset: Dataset):

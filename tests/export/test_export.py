@@ -72,7 +72,7 @@ def test_weights_are_the_encoder_s_under_timm_s_names(exported: pathlib.Path, ne
         np.testing.assert_array_equal(weights[f"blocks.{i}.norm1.weight"], layers["norm1"]["scale"][i])
     np.testing.assert_array_equal(weights["norm.bias"], encoder["norm"]["bias"])
     assert sum(x.size for x in weights.values()) == sum(x.size for x in jax.tree.leaves(encoder))
-    assert weights.keys() == encoder_state_dict(newest.params).keys()
+    assert weights.keys() == encoder_state_dict(newest.spec, newest.params).keys()
     assert {x.dtype for x in weights.values()} == {np.dtype("float32")}
 
 
@@ -88,7 +88,8 @@ def nudged(trained: Trained, part: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "part", ["blocks/layers/attn/qkv/kernel", "member_code/time/kernel", "norm/scale", "patch_embed/landsat8_l1-B8-p4/kernel"]
+    "part",
+    ["blocks/layers/attn/qkv/kernel", "encodings/time/proj/kernel", "norm/scale", "patch_embed/slots/landsat8_l1-B8-p4/kernel"],
 )
 def test_features_that_differ_are_refused(exported: pathlib.Path, newest: Trained, tiny_dataset: Dataset, part: str):
     with pytest.raises(ParityError, match=r"PyTorch and JAX features differ by .*, the limit is 0.0001"):

@@ -9,11 +9,12 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from configs import demo
-from rsfm_jax.config import IngestConfig, Layout, Slot, layout_from_dict
+from rsfm_jax.config import IngestConfig
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import open_scene
 from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.layouts import Layout, Slot, layout_from_dict
 from tests.helpers import ingest, manifest, one_slot, records, scene, valid_pixels, write_geotiff, write_scenes_yaml
 
 BOUNDARY = "touches ground cells of both splits"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import yaml
 
-from rsfm_jax.config import Layout, Slot
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.layouts import Layout, Slot
 from tests.helpers import open_one, scene, write_geotiff, write_scenes_yaml
 
 

@@ -5,11 +5,12 @@ import pytest
 import rasterio
 
 from configs import demo
-from rsfm_jax.config import IngestConfig, Layout, Slot
+from rsfm_jax.config import IngestConfig
 from rsfm_jax.ingest.draft import draft_layouts
 from rsfm_jax.ingest.raster import open_scene, to_lonlat
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import candidates, plan_sets
+from rsfm_jax.layouts import Layout, Slot
 from tests.helpers import one_slot, scene, write_geotiff, write_scenes_yaml
 
 DAYS = ("2020-03-01", "2020-01-01", "2020-02-01", "unknown")  # not in order

@@ -36,7 +36,7 @@ members = [
     for i, (sensor, bands) in enumerate([("landsat8_l1", "B4 B5 B6"), ("landsat8_l1", "B8"), ("landsat7_l1", "B3 B4 B5")])
 ]
 with torch.no_grad():
-    out = model(members)
+    out = model(members, given["footprint_deg"])
 numpy.savez("found.npz", tokens=out.tokens, pooled=out.pooled)
 print(sorted(name for name in sys.modules if name in ("jax", "rsfm_jax", "transformers")))
 """
@@ -53,12 +53,13 @@ def test_features_equal_jax_s(exported: pathlib.Path, trained: pathlib.Path, tin
         physical = np.stack([row[f"pixels_{i}"] * row[f"scale_{i}"] + row[f"offset_{i}"] for row in rows])
         given |= {f"values_{i}": physical.astype(np.float32), f"valid_{i}": member["valid"]}
         given |= {f"grid_m_{i}": member["grid_m"], f"time_{i}": member["time"]}
+    given["footprint_deg"] = np.stack([row["lonlat_deg"] for row in rows])
     given = {name: x.transpose(0, 3, 1, 2) if x.ndim == 4 else x for name, x in given.items()}
 
     newest = read_checkpoint(trained, None)
     model = merge(abstract_model(newest.spec).graphdef, newest.params)
     with jax.default_matmul_precision("highest"):
-        tokens, real = jax.jit(lambda members: model.encoder(layout, members, None))(batch["members"])
+        tokens, real = jax.jit(lambda batch: model.encoder(layout, batch))({name: batch[name] for name in ("members", "place")})
     tokens, weight = np.asarray(tokens), np.asarray(real)[..., None]
     assert 0 < weight.mean() < 1
 

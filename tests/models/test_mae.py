@@ -1,6 +1,5 @@
 """The model over image sets: what reaches what, and that nothing in it is idle."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsfm_jax.config import Config, Layout
+from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.models.build import AbstractModel, abstract_model, count_params, init_params, merge
 from rsfm_jax.models.mae import MAE
 from rsfm_jax.models.spec import model_spec, slot_key
-from rsfm_jax.train.step import loss_fn, masks_of
+from rsfm_jax.train.step import loss_fn, read_batch
 from tests import tiny_config
 from tests.helpers import batch_of
 
@@ -25,7 +24,7 @@ def on_device(tree: Any) -> Any:
 
 Params = dict[str, Any]
 _CONFIG = tiny_config.get_config()
-_SPEC = model_spec(_CONFIG.model, tiny_config.layouts())
+_SPEC = model_spec(_CONFIG, tiny_config.layouts())
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def test_one_embedding_for_each_kind_of_slot():
     series, landsat = tiny_config.layouts()
     assert slot_key(series.slots[0]) == slot_key(series.slots[1]) == "sentinel2_l3a-B02-B03-B04-B08-p4"
     assert [slot_key(slot) for slot in _SPEC.slots] == sorted({slot_key(slot) for slot in series.slots + landsat.slots})
-    assert model_spec(_CONFIG.model, (landsat, series)) == _SPEC
+    assert model_spec(_CONFIG, (landsat, series)) == _SPEC
 
 
 def test_shapes_without_allocating_are_those_of_the_parameters(model: AbstractModel, params: Params):
@@ -71,35 +70,20 @@ def test_every_parameter_learns(model: AbstractModel, params: Params, tiny_datas
     for layout in tiny_dataset.layouts:
         batch = batch_of(tiny_dataset, layout)
         for member in batch["members"]:
-            member["time"][:2] = 0  # unknown dates have a parameter of their own
+            member["time"][:2] = 0  # unknown dates and places have parameters of their own
+        batch["place"]["lonlat_deg"][1:3] = 0
+        batch["place"]["geosot"][:] = 1  # a place has some of the bits
         grads = jax.jit(jax.grad(lambda p, b, layout=layout: loss_fn(p, model, _CONFIG, layout, b)[0]))(params, batch)
         learns = jax.tree.map(lambda a, g: a | (np.asarray(g) != 0), learns, grads)
     idle = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(learns) if leaf.mean() < 0.9]
     assert idle == []
 
 
-def test_pixels_of_hidden_patches_do_not_reach_the_encoder(model: AbstractModel, params: Params, tiny_dataset: Dataset):
-    for layout in tiny_dataset.layouts:
-        batch = on_device(batch_of(tiny_dataset, layout))
-        masks = masks_of(_CONFIG, layout, batch)
-
-        def encoded(pixels: list[jax.Array], batch: Any = batch, masks: Any = masks, layout: Layout = layout) -> jax.Array:
-            members = [member | {"pixels": x} for member, x in zip(batch["members"], pixels, strict=True)]
-            tokens, _ = merge(model.graphdef, params).encoder(layout, members, masks.ids_keep)
-            return (tokens * jax.random.normal(jax.random.key(1), tokens.shape)).sum()
-
-        grads = jax.jit(jax.grad(encoded))([member["pixels"] for member in batch["members"]])
-        for slot, grad, hidden in zip(layout.slots, grads, masks.hidden, strict=True):
-            hidden_pixels = np.asarray(hidden).reshape(4, slot.grid, slot.grid).repeat(slot.patch, axis=1).repeat(slot.patch, axis=2)
-            assert not np.asarray(grad)[hidden_pixels].any()
-            assert (np.asarray(grad)[~hidden_pixels] != 0).mean() > 0.99
-
-
 def test_the_prediction_of_a_patch_is_in_its_own_place(model: AbstractModel, params: Params, tiny_dataset: Dataset):
     """With blocks that add nothing, a patch is predicted from its own token alone."""
     layout = tiny_dataset.layouts[0]
-    batch = on_device(batch_of(tiny_dataset, layout))
-    masks = masks_of(_CONFIG, layout, batch)
+    view, masks = read_batch(_CONFIG, layout, on_device(batch_of(tiny_dataset, layout)))
+    real = [jnp.ones((4, 16), bool)] * 2
     last = {("attn", "proj"), ("mlp", "fc2")}
     still = jax.tree_util.tree_map_with_path(
         lambda path, x: jnp.zeros_like(x) if tuple(key.key for key in path[-3:-1]) in last else x, params["decoder"]["blocks"]
@@ -107,10 +91,9 @@ def test_the_prediction_of_a_patch_is_in_its_own_place(model: AbstractModel, par
     mae = merge(model.graphdef, params | {"decoder": params["decoder"] | {"blocks": still}})
 
     def predicted(encoded: jax.Array) -> jax.Array:
-        kept = [ids.shape[1] for ids in masks.ids_keep]
-        return jnp.stack(mae.decoder(layout, batch["members"], encoded, kept, masks.ids_restore), axis=1)  # (B, T, N, P)
+        return jnp.stack(mae.decoder(layout, view.batch, encoded, masks, real), axis=1)  # (B, T, N, P)
 
-    encoded, _ = mae.encoder(layout, batch["members"], masks.ids_keep)
+    encoded, _ = mae.encoder(layout, view.batch, masks.ids_keep, masks.shown)
     assert encoded.shape[1] == 8
     for t, place in ((0, 2), (1, 1)):  # the third visible patch of the first member, the second of the second
         changed = encoded.at[:, 4 * t + place].add(1.0 + jnp.arange(48.0))
@@ -119,65 +102,48 @@ def test_the_prediction_of_a_patch_is_in_its_own_place(model: AbstractModel, par
             assert np.argwhere(moved[b]).tolist() == [[t, int(masks.ids_keep[t][b, place])]]
 
 
-def test_the_order_of_the_slots_does_not_matter(model: AbstractModel, params: Params, tiny_dataset: Dataset):
-    layout = tiny_dataset.layouts[1]
-    members = on_device(batch_of(tiny_dataset, layout)["members"])
-    order = [2, 0, 1]
-    swapped = dataclasses.replace(layout, slots=tuple(layout.slots[i] for i in order))
-    mae = merge(model.graphdef, params)
-    tokens, real = mae.encoder(layout, members, None)
-    found, found_real = mae.encoder(swapped, [members[i] for i in order], None)
-    starts = np.cumsum([0] + [slot.tokens for slot in layout.slots])
-    places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
-    np.testing.assert_allclose(found, tokens[:, places], atol=1e-5)
-    np.testing.assert_array_equal(found_real, real[:, places])
-
-
 @pytest.fixture(scope="module")
 def encode(model: AbstractModel, params: Params) -> Any:
     mae: MAE = merge(model.graphdef, params)
     layout = tiny_config.layouts()[0]
-    return jax.jit(lambda members: mae.encoder(layout, members, None)[0])
+    return jax.jit(lambda batch: mae.encoder(layout, batch)[0])
+
+
+def with_first(batch: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The batch with other values in its first member."""
+    return batch | {"members": [batch["members"][0] | fields, *batch["members"][1:]]}
 
 
 def test_members_see_each_other(encode: Any, tiny_dataset: Dataset):
-    members = batch_of(tiny_dataset, tiny_dataset.layouts[0])["members"]
-    changed = [members[0], members[1] | {"pixels": members[1]["pixels"] + 1}]
-    assert (abs(encode(members) - encode(changed))[:, :16].max(axis=-1) > 1e-5).all()
+    batch = batch_of(tiny_dataset, tiny_dataset.layouts[0])
+    changed = with_first(batch, pixels=batch["members"][0]["pixels"] + 1)
+    assert (abs(encode(batch) - encode(changed))[:, 16:].max(axis=-1) > 1e-5).all()
 
 
 @pytest.mark.parametrize("field", ["time", "grid_m"])
 def test_the_encoder_is_told_date_and_ground(encode: Any, tiny_dataset: Dataset, field: str):
-    members = batch_of(tiny_dataset, tiny_dataset.layouts[0])["members"]
-    for column in range(members[0][field].shape[1]):
-        change = np.zeros_like(members[0][field])
+    batch = batch_of(tiny_dataset, tiny_dataset.layouts[0])
+    first = batch["members"][0][field]
+    for column in range(first.shape[1]):
+        change = np.zeros_like(first)
         change[:, column] = -1.0 if field == "time" and column == 0 else 40.0
-        changed = [members[0] | {field: members[0][field] + change}, members[1]]
-        assert abs(encode(members) - encode(changed)).max() > 1e-3
+        assert abs(encode(batch) - encode(with_first(batch, **{field: first + change}))).max() > 1e-3
 
 
-def test_what_an_unknown_date_holds_does_not_matter(encode: Any, tiny_dataset: Dataset):
-    members = batch_of(tiny_dataset, tiny_dataset.layouts[0])["members"]
-    members[0]["time"][:] = [0.0, 0.0, 0.0]
-    changed = [members[0] | {"time": np.array(members[0]["time"]) + np.float32([0, 1990, 77])}, members[1]]
-    np.testing.assert_array_equal(encode(members), encode(changed))
+def test_the_encoder_is_told_the_place(encode: Any, tiny_dataset: Dataset):
+    batch = batch_of(tiny_dataset, tiny_dataset.layouts[0])
+    place = batch["place"]
+    for other in (place | {"geosot": 1 - place["geosot"]}, place | {"lonlat_deg": np.zeros_like(place["lonlat_deg"])}):
+        assert (abs(encode(batch) - encode(batch | {"place": other})).max(axis=(1, 2)) > 1e-3).all()
 
 
-def test_invalid_pixels_do_not_matter(model: AbstractModel, params: Params, tiny_dataset: Dataset):
-    layout = tiny_dataset.layouts[0]
-    loss = jax.jit(jax.value_and_grad(lambda p, b: loss_fn(p, model, _CONFIG, layout, b)[0]))
-    batch = batch_of(tiny_dataset, layout)
-    valid = np.random.default_rng(0).random(batch["members"][0]["valid"].shape) < 0.7
-    valid[:, :8, :8] = False
-    batch["members"][0]["valid"] = valid
-    results = []
-    for filling in (0.0, np.nan, 1e9):
-        pixels = np.where(valid, batch["members"][0]["pixels"], np.float32(filling))
-        results.append(loss(params, batch | {"members": [batch["members"][0] | {"pixels": pixels}, batch["members"][1]]}))
-    for result in results[1:]:
-        for ours, theirs in zip(jax.tree.leaves(results[0]), jax.tree.leaves(result), strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-    assert np.isfinite(results[0][0])
+def test_what_an_unknown_date_or_place_holds_does_not_matter(encode: Any, tiny_dataset: Dataset):
+    batch = batch_of(tiny_dataset, tiny_dataset.layouts[0])
+    batch["members"][0]["time"][:] = 0.0
+    batch["place"]["lonlat_deg"][:] = 0.0
+    changed = with_first(batch, time=np.array(batch["members"][0]["time"]) + np.float32([0, 1990, 77]))
+    changed["place"] = {"lonlat_deg": batch["place"]["lonlat_deg"] + np.float32([0, 7, 50]), "geosot": 1 - batch["place"]["geosot"]}
+    np.testing.assert_array_equal(encode(batch), encode(changed))
 
 
 def test_the_loss_is_the_mean_over_slots(model: AbstractModel, params: Params, tiny_dataset: Dataset):
@@ -187,6 +153,8 @@ def test_the_loss_is_the_mean_over_slots(model: AbstractModel, params: Params, t
     loss, metrics = jax.jit(lambda p, b: loss_fn(p, model, config, layout, b))(params, batch)
     np.testing.assert_allclose(loss, np.mean(metrics["slot_losses"]), rtol=1e-6)
     np.testing.assert_allclose(np.mean(metrics["example_errors"]), loss, rtol=1e-5)
+    _, masks = read_batch(config, layout, on_device(batch))
+    np.testing.assert_allclose(metrics["slot_leaks"], [leak.mean() for leak in masks.leaks], rtol=1e-6)
     batch["members"][2]["valid"][:] = False  # a member that nobody observed
     loss, metrics = jax.jit(lambda p, b: loss_fn(p, model, config, layout, b))(params, batch)
     assert metrics["slot_losses"][2] == 0

@@ -33,7 +33,7 @@ def mesh_of(data: int, fsdp: int) -> Mesh:
 
 @pytest.fixture(scope="module")
 def model() -> AbstractModel:
-    return abstract_model(model_spec(demo.get_config().model, demo.layouts()))
+    return abstract_model(model_spec(demo.get_config(), demo.layouts()))
 
 
 def parameter_table(model: AbstractModel) -> dict[str, Any]:

@@ -145,6 +145,32 @@ def test_weights_that_were_changed_are_refused(copy: pathlib.Path):
 
 def test_another_format_is_refused(copy: pathlib.Path):
     description = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(description | {"format_version": 2}))
-    with pytest.raises(ValueError, match="format_version is 2, this file reads 1"):
+    (copy / "config.json").write_text(json.dumps(description | {"format_version": 1}))
+    with pytest.raises(ValueError, match="format_version is 1, this file reads 2"):
         load_modeling(copy).RSFMEncoder.from_folder(copy)
+
+
+_FOOTPRINT = torch.tensor([[[1.35, 43.6], [1.352, 43.6], [1.352, 43.598], [1.35, 43.598]]] * 2, dtype=torch.float64)
+
+
+def test_the_place_matters_and_an_unknown_one_is_a_token_of_its_own(model, chip):
+    here, nowhere = model([chip], _FOOTPRINT).tokens, model([chip]).tokens
+    null_island = model([chip], torch.zeros(2, 4, 2, dtype=torch.float64)).tokens
+    assert not close(here, nowhere, 1e-3)
+    assert not close(null_island, nowhere, 1e-3)
+
+
+def test_a_place_that_is_not_on_earth_is_refused(model, chip):
+    for corner in ([1.35, 91.0], [181.0, 43.6], [float("nan"), 43.6]):
+        footprint = _FOOTPRINT.clone()
+        footprint[0, 0] = torch.tensor(corner)
+        with pytest.raises(ValueError, match="latitudes within 90 degrees, longitude first"):
+            model([chip], footprint)
+
+
+def test_geosot_bits_are_those_of_training(exported: pathlib.Path):
+    from rsfm_jax.geo import geosot_bits
+
+    corners = np.random.default_rng(0).uniform([-180, -90], [180, 90], (32, 4, 2))
+    ours = np.stack([geosot_bits(c) for c in corners])
+    np.testing.assert_array_equal(load_modeling(exported).geosot_bits(torch.from_numpy(corners)).numpy(), ours)

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rsfm_jax.config import Config
 from rsfm_jax.models.build import abstract_model
@@ -9,15 +10,16 @@ from rsfm_jax.train.optimizer import decay_mask, learning_rate, make_optimizer
 from tests import tiny_config
 
 
-def test_only_matrices_decay():
-    names = abstract_model(model_spec(tiny_config.get_config().model, tiny_config.layouts())).names
+def test_all_but_biases_and_norms_decay():
+    names = abstract_model(model_spec(tiny_config.get_config(), tiny_config.layouts())).names
     mask = {
         jax.tree_util.keystr(path, simple=True, separator="/"): decays
         for path, decays in jax.tree_util.tree_leaves_with_path(decay_mask(names))
     }
-    assert {path for path, decays in mask.items() if decays} == {path for path in mask if path.endswith("/kernel")}
-    assert mask["encoder/blocks/layers/attn/qkv/kernel"]
-    for path in ("encoder/blocks/layers/norm1/scale", "encoder/blocks/layers/mlp/fc1/bias", "encoder/norm/bias", "decoder/mask_token"):
+    assert {path for path, decays in mask.items() if not decays} == {path for path in mask if path.endswith(("/bias", "/scale"))}
+    for path in ("encoder/blocks/layers/attn/qkv/kernel", "decoder/mask_token", "encoder/encodings/time/unknown"):
+        assert mask[path]
+    for path in ("encoder/blocks/layers/norm1/scale", "encoder/blocks/layers/mlp/fc1/bias", "encoder/norm/bias"):
         assert not mask[path]
 
 
@@ -32,20 +34,22 @@ def test_schedule():
     np.testing.assert_allclose(schedule(110), 0, atol=1e-9)
 
 
-def test_the_update_is_clipped_adamw():
-    """Two steps against the rule written out: clip, moments, bias correction, decoupled decay of the matrix alone."""
+@pytest.mark.parametrize("clip_norm", [1.0, 0.0])
+def test_the_update_is_clipped_adamw(clip_norm: float):
+    """Two steps against the rule written out: clip (0: not), moments, bias correction, decoupled decay of the matrix alone."""
     config = Config()
     config.optim.base_lr, config.optim.warmup_steps, config.train.steps, config.data.global_batch_size = 0.1, 1, 100, 256
+    config.optim.clip_norm = clip_norm
     names = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
     params = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full((2,), 2.0)}
-    grads = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), -4.0)}
-    optimizer = make_optimizer(config, names)
+    optimizer = make_optimizer(config.validate(), names)
     state = optimizer.init(params)
-    norm = np.sqrt(4 * 9 + 2 * 16)
     m, v = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for step in (0, 1):
+    for step, (kernel, bias) in enumerate(((3.0, -4.0), (30.0, 1.0))):  # a norm that changes: Adam alone does not see the scale
+        grads = {"kernel": jnp.full((2, 2), kernel), "bias": jnp.full((2,), bias)}
         updates, state = optimizer.update(grads, state, params)
-        for name, gradient in (("kernel", 3.0 / norm), ("bias", -4.0 / norm)):
+        norm = np.sqrt(4 * kernel**2 + 2 * bias**2) if clip_norm else 1.0
+        for name, gradient in (("kernel", kernel / norm), ("bias", bias / norm)):
             m[name], v[name] = 0.9 * m[name] + 0.1 * gradient, 0.95 * v[name] + 0.05 * gradient**2
             adam = (m[name] / (1 - 0.9 ** (step + 1))) / (np.sqrt(v[name] / (1 - 0.95 ** (step + 1))) + 1e-8)
             decay = 0.05 * 2.0 if name == "kernel" else 0.0

@@ -45,6 +45,7 @@ def test_the_loss_is_the_same_on_any_mesh(runs, sizes):
     for ours, expected in zip(runs[sizes][1], runs[1, 1][1], strict=True):
         np.testing.assert_allclose(ours["loss"], expected["loss"], atol=1e-5)
         np.testing.assert_allclose(ours["slot_losses"], expected["slot_losses"], atol=1e-5)
+        np.testing.assert_allclose(ours["slot_leaks"], expected["slot_leaks"], atol=1e-6)
         np.testing.assert_allclose(ours["example_errors"], expected["example_errors"], atol=1e-4)
         np.testing.assert_allclose(ours["grad_norm"], expected["grad_norm"], rtol=1e-4)
     assert len({float(metrics["loss"]) for metrics in runs[sizes][1]}) == 3

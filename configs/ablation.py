@@ -1,0 +1,69 @@
+"""The ablation that A2-MAE's claim needs, at small size: four maskings x {geo on, off} x {GSD on, off}, and MAE.
+
+Paper: A2-MAE (arXiv 2406.08079). A variant is `MASK`, `MASK-nogeo`, `MASK-nogsd` or `MASK-nogeo-nogsd`:
+    random        every slot draws its own mask, even slots of one acquisition
+    independent   every acquisition draws its own mask
+    consistent    every slot hides the anchor's hidden ground
+    anchor_aware  other sensors are consistent, other dates independent (the default of configs/a2mae.py)
+`nogeo` leaves out the location, `nogsd` the code of the GSD and with it the metres in the positions. `mae` encodes every acquisition alone,
+with index positions and nothing else told but sensor and bands. All variants have equal steps, tokens and parameters of the blocks.
+Hardware: 2 CPU cores. Command: `python benchmarks/ablation.py --data=FOLDER --seeds=3`, or one run:
+`python -m rsfm_jax.train --config=configs/ablation.py:anchor_aware --workdir=runs/anchor_aware --config.data.path=runs/ablation/data`
+Expected loss: docs/ablation.md.
+"""
+
+from configs import demo
+from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, MaskConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.layouts import Layout, Slot
+
+LAND_COVER_BANDS = ("B1", "B2", "B3", "B4", "B5")
+TABLES = {
+    "random": ("any: independent",),
+    "independent": ("acquisition=same: consistent", "any: independent"),
+    "consistent": ("any: consistent",),
+    "anchor_aware": ("acquisition=same: consistent", "sensor=same: independent", "any: consistent"),
+}
+
+
+def layouts() -> tuple[Layout, ...]:
+    """The demo's layouts, and the scene that is probed: Landsat 7 at its own resolution and at half of it."""
+    fine = Slot("landsat7_l1", LAND_COVER_BANDS, 28.5, pixels=32, patch=4, acquisition="a")
+    coarse = Slot("landsat7_l1", LAND_COVER_BANDS, 57.0, pixels=16, patch=4, acquisition="a", resample="average")
+    return (*demo.layouts(), Layout("land_cover", (fine, coarse), stride_m=8 * 28.5))
+
+
+def get_config(variant: str = "anchor_aware") -> Config:
+    """One run of the grid."""
+    mask, *without = variant.split("-")
+    known = ("mae", *TABLES)
+    if mask not in known or set(without) - {"nogeo", "nogsd"} or (mask == "mae" and without):
+        wanted = f"one of {', '.join(known)}, the last four also with -nogeo, -nogsd or both"
+        raise InputError(f"configs/ablation.py:{variant}: no such variant; {wanted}{nearest(mask, known)}")
+    encoding = EncodingConfig()
+    if mask == "mae":
+        encoding = EncodingConfig("index", geo="none", time="none", identity="slot", gsd=False, metadata_dropout=0.0)
+    if "nogeo" in without:
+        encoding.geo = "none"
+    if "nogsd" in without:
+        encoding.positions, encoding.gsd = "index", False
+    return Config(
+        ingest=IngestConfig(layouts=layouts(), min_valid_share=0.5),
+        data=DataConfig(global_batch_size=64, layout_balance=0.5),
+        mask=MaskConfig(table=TABLES.get(mask, TABLES["random"])),
+        encoding=encoding,
+        model=ModelConfig(
+            width=192,
+            depth=6,
+            heads=6,
+            decoder_width=96,
+            decoder_depth=2,
+            decoder_heads=6,
+            joint=mask != "mae",
+            compute_dtype="float32",
+            remat="none",
+            unroll=0,
+        ),
+        optim=OptimConfig(base_lr=3e-3, warmup_steps=40),
+        train=TrainConfig(steps=600, log_every=20, checkpoint_every=200, picture_every=0),
+    )

@@ -1,0 +1,34 @@
+"""SatMAE (arXiv 2207.08051): temporal (several dates) or spectral (band groups).
+
+Paper: SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery. `temporal` codes year, month and hour of each
+member beside its positions; `spectral` splits Sentinel-2 into the three groups of bands, each with its own embedding, token and code,
+masked independently, which the paper found better. The codes take the paper's share of the width (equal to its sizes at ViT-L; the
+decoder's codes in proportion). Not the paper's: bands are standardised instead of clipped at two standard deviations, and no random crop.
+Hardware: an accelerator or several.
+Command: `python -m rsfm_jax.train --config=configs/satmae.py:spectral --workdir=runs/satmae --config.data.path=data/run1`
+with `--config.model.width=768 ...` for other sizes. Layouts: for `spectral` one slot of sentinel2_l1c or sentinel2_l2a on a 10 m grid
+(B01, B09, B10 left out, as in the paper); for `temporal` several slots of one sensor.
+Expected loss: not measured at this size.
+"""
+
+from configs.mae import plain_encoding
+from rsfm_jax.config import Config, MaskConfig, TokenizerConfig
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.sizes import vit
+
+VARIANTS = ("temporal", "spectral")
+GROUPS = "B02 B03 B04 B08 | B05 B06 B07 B8A | B11 B12"
+
+
+def get_config(variant: str = "spectral") -> Config:
+    """The experiment, ViT-L: ``temporal`` or ``spectral``."""
+    if variant not in VARIANTS:
+        raise InputError(f"configs/satmae.py:{variant}: no such variant (there are {', '.join(VARIANTS)}){nearest(variant, VARIANTS)}")
+    model, encoding, tokenizer = vit("vit_l", "configs/satmae.py"), plain_encoding(), TokenizerConfig()
+    model.cls_token = True
+    if variant == "temporal":
+        encoding.time = "satmae"
+    else:
+        encoding.identity = "satmae"
+        tokenizer.groups = (f"sentinel2_l1c: {GROUPS}", f"sentinel2_l2a: {GROUPS}")
+    return Config(mask=MaskConfig(table=("any: independent",)), tokenizer=tokenizer, encoding=encoding, model=model)

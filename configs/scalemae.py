@@ -1,0 +1,21 @@
+"""Scale-MAE's positions (arXiv 2212.14532): patch index times GSD over one metre; the rest is MAE.
+
+Paper: Scale-MAE: A Scale-Aware Masked Autoencoder. Not built: its Laplacian decoder of two frequencies, and the random crop that rescales
+the GSD.
+Hardware: an accelerator or several.
+Command: `python -m rsfm_jax.train --config=configs/scalemae.py:vit_l --workdir=runs/scalemae --config.data.path=data/single`
+Expected loss: not measured at these sizes.
+"""
+
+from configs import mae
+from rsfm_jax.config import Config
+from rsfm_jax.sizes import vit
+
+
+def get_config(variant: str = "vit_l") -> Config:
+    """The experiment at one size, a key of `rsfm_jax.sizes.SIZES`."""
+    config = mae.get_config()
+    config.model = vit(variant, f"configs/scalemae.py:{variant}")
+    config.model.cls_token = True
+    config.encoding.positions, config.encoding.position_unit_m = "gsd", 1.0
+    return config

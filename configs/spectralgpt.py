@@ -1,0 +1,23 @@
+"""A SpectralGPT-like MAE (arXiv 2311.07113): tokens of three neighbouring bands, learned positions, 90 % masked.
+
+Paper: SpectralGPT: Spectral Remote Sensing Foundation Model. Sentinel-2's twelve bands make four tokens of three bands a patch, masked
+independently at 0.9. Like, not equal: the spectral place is a learned token of each group, and the loss is norm-pix alone.
+Hardware: an accelerator or several.
+Command: `python -m rsfm_jax.train --config=configs/spectralgpt.py:vit_b --workdir=runs/spectralgpt --config.data.path=data/s2`
+Layouts: one slot of sentinel2_l2a with its twelve bands on one grid.
+Expected loss: not measured at these sizes.
+"""
+
+from rsfm_jax.config import Config, EncodingConfig, MaskConfig, TokenizerConfig
+from rsfm_jax.sizes import vit
+
+
+def get_config(variant: str = "vit_b") -> Config:
+    """The experiment at one size, a key of `rsfm_jax.sizes.SIZES`."""
+    groups = "B01 B02 B03 | B04 B05 B06 | B07 B08 B8A | B09 B11 B12"
+    return Config(
+        mask=MaskConfig(ratio=0.9, table=("any: independent",)),
+        tokenizer=TokenizerConfig(groups=(f"sentinel2_l2a: {groups}",)),
+        encoding=EncodingConfig("learned", geo="none", time="none", identity="slot", gsd=False, metadata_dropout=0.0),
+        model=vit(variant, f"configs/spectralgpt.py:{variant}"),
+    )
