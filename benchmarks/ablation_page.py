@@ -1,0 +1,70 @@
+"""docs/ablation.md, from the figures of benchmarks/ablation.py."""
+
+import pathlib
+from typing import Any
+
+from benchmarks.probe import PER_CLASS, aggregate
+
+_SOURCES = {
+    "map": "Map (7 classes, noisy; 4,000 pixels west for training, 4,000 east for the test)",
+    "points": "Points (all there are)",
+    "polygons": "Polygons (at most 50 pixels of each)",
+}
+
+
+def write_page(page: pathlib.Path, done: dict[str, Any]) -> None:
+    """Writes the page; prose about the outcome stands between the markers of the old page and is kept."""
+    lines = [*_head(done), *_kept(page)]
+    for source, title in _SOURCES.items():
+        lines += ["", f"## {title}", "", *_table(done["probes"], source)]
+    lines += ["", "## Loss", "", *_losses(done["losses"]), ""]
+    page.write_text("\n".join(lines))
+
+
+def _head(done: dict[str, Any]) -> list[str]:
+    config = done["config"]
+    return [
+        "# Ablation: masking, location, GSD",
+        "",
+        f"Made by `python benchmarks/ablation.py --seeds={done['seeds']} --steps={done['steps']}`: an encoder {config['width']} wide with "
+        f"{config['depth']} blocks, {done['steps']} steps of {config['batch']} image sets, {done['seeds']} seeds, on the example scenes "
+        "and the Landsat 7 scene that is probed (unlabelled). Figures: mean ± standard deviation over the seeds, each with its own draw of "
+        "labels; frozen features, logistic regression, trained in the west of the scene and tested in the east, 32 pixels apart. "
+        "`configs/ablation.py` says what each variant is.",
+        "",
+    ]
+
+
+_BEGIN, _END = "<!-- outcome -->", "<!-- end of outcome -->"
+
+
+def _kept(page: pathlib.Path) -> list[str]:
+    text = page.read_text() if page.exists() else ""
+    inside = text.split(_BEGIN)[1].split(_END)[0].strip() if _BEGIN in text and _END in text else ""
+    return [_BEGIN, inside, _END]
+
+
+def _table(probes: dict[str, list[dict[str, Any]]], source: str) -> list[str]:
+    amounts = ["all labels" if n is None else f"{n} a class" for n in PER_CLASS]
+    lines = ["| features | " + " | ".join(f"{a}: accuracy | {a}: macro-F1" for a in amounts) + " |", "|---" * (1 + 2 * len(amounts)) + "|"]
+    for name, rows in probes.items():
+        means = {row["per_class"]: row for row in aggregate([row for row in rows if row["source"] == source])}
+        cells = [_figure(means[n], metric) for n in PER_CLASS for metric in ("accuracy", "macro_f1")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _figure(row: dict[str, Any], metric: str) -> str:
+    spread = row[f"{metric}_sd"]
+    return f"{row[metric]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+
+
+def _losses(losses: dict[str, list[dict[str, float]]]) -> list[str]:
+    """The mean loss of the last tenth of the steps; what predicting each patch's mean scores is about 0.99."""
+    layouts = sorted({name for runs in losses.values() for run in runs for name in run})
+    lines = ["Norm-pix loss over the last tenth of the steps, mean over the seeds; masks differ, so it does not rank the variants.", ""]
+    lines += ["| variant | " + " | ".join(layouts) + " |", "|---" * (1 + len(layouts)) + "|"]
+    for variant, runs in losses.items():
+        means = [[run[name] for run in runs if name in run] for name in layouts]
+        lines.append(f"| {variant} | " + " | ".join(f"{sum(x) / len(x):.3f}" if x else "-" for x in means) + " |")
+    return lines
