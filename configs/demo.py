@@ -7,8 +7,8 @@ Hardware: 2 CPU cores. Command: `make demo`, or step by step
     python -m rsfm_jax.train --config=configs/demo.py --workdir=demo/run --config.data.path=demo/data
     python -m rsfm_jax.export --workdir=demo/run --out=demo/weights
 
-Expected loss (norm-pix; predicting each patch's mean scores 0.98-0.99): means of 20 steps 1.74 from step 1, 1.01 from 41, 0.89 from 91,
-0.72 from 391, and 0.76 as the mean of the last 50 of 700 steps. By layout at the end: Sentinel-2 series 0.40, Sentinel-2 with 13 bands
+Expected loss (norm-pix; predicting each patch's mean scores 0.98-0.99): means of 20 steps 1.80 from step 1, 1.06 from 41, 0.94 from 91,
+0.75 from 391, and 0.77 as the mean of the last 50 of 700 steps. By layout at the end: Sentinel-2 series 0.45, Sentinel-2 with 13 bands
 0.80, Landsat 0.94, Sentinel-1 0.98 (speckle: nothing learned).
 """
 

@@ -53,8 +53,8 @@ class WaveLinears(nnx.Module):
     """Linear maps generated from the bands' centre wavelengths and bandwidths, for any optical band; learned codes for the others.
 
     Wave tokens (codes of wavelength and bandwidth in nm through a residual MLP) pass one transformer block together with learned weight
-    tokens and a bias token; each wave token then becomes its band's kernel. Kernels of C bands are divided by sqrt(C), so that one band and
-    two hundred give embeddings of one size.
+    tokens and a bias token; each wave token then becomes its kernel. Kernels of C bands are divided by C, as in a mean: bands of real
+    spectra go together, so one band and two hundred give embeddings of about one size.
 
     Source: DOFA (arXiv 2403.15356), wavelength-conditioned dynamic patch embedding. Ours: the bandwidth, the learned codes of polarisations
     and elevation, kernels that start at the size of Xavier's instead of a factor 0.01, and a last linear map for each patch size.
@@ -84,11 +84,11 @@ class WaveLinears(nnx.Module):
         tokens = jnp.concatenate([self.weight_tokens[...], waves_CW, self.bias_token[...]])
         mixed = _normalised(self.block(tokens, len(tokens), jnp.ones((1, len(tokens)), bool)))
         waves, bias = mixed[weights : weights + C], mixed[weights + C :]
-        kernels = self.kernel[f"p{slot.patch}"](waves).reshape(C, place, self.width) / C**0.5
+        kernels = self.kernel[f"p{slot.patch}"](waves).reshape(C, place, self.width)
         if self.embeds:
-            return kernels.transpose(1, 0, 2).reshape(place * C, self.width), self.bias[f"p{slot.patch}"](bias)[0]
+            return kernels.transpose(1, 0, 2).reshape(place * C, self.width) / C, self.bias[f"p{slot.patch}"](bias)[0]
         biases = self.bias[f"p{slot.patch}"](waves + bias)
-        return C**0.5 * kernels.transpose(2, 1, 0).reshape(self.width, place * C), biases.T.reshape(-1)
+        return kernels.transpose(2, 1, 0).reshape(self.width, place * C), biases.T.reshape(-1)
 
     def _waves(self, slot: Slot) -> jax.Array:
         codes = wave_codes(slot)

@@ -14,7 +14,7 @@ from rsfm_jax.data.stream import Batch, BatchStream
 from rsfm_jax.errors import EXIT_OK, InputError
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import abstract_model, count_params
-from rsfm_jax.models.spec import model_spec
+from rsfm_jax.models.spec import model_spec, token_layout
 from rsfm_jax.objectives.masking import visible_count
 from rsfm_jax.parallel.mesh import check_batch, make_mesh
 from rsfm_jax.parallel.sharding import to_global
@@ -61,8 +61,9 @@ class Trainer:
         self.mesh = make_mesh(config.parallel)
         check_batch(self.mesh, config.data.global_batch_size)
         self.spec = model_spec(config, dataset.layouts)
-        for slot in self.spec.slots:
-            visible_count(slot, config.mask.ratio)
+        for layout in dataset.layouts:
+            for slot in token_layout(layout, config.tokenizer).layout.slots:
+                visible_count(slot, config.mask.ratio)  # names a slot that the ratio leaves nothing
         self.model = abstract_model(self.spec)
         self.optimizer = make_optimizer(config, self.model.names)
         self.abstract = abstract_state(self.model, self.optimizer, self.mesh)
