@@ -88,15 +88,15 @@ class Encoder(nnx.Module):
             real.append(real_BN if shown is None else real_BN & shown[t][:, None])
         counts = [x.shape[1] for x in tokens]
         groups_T = attention_groups(layout, counts, self.joint)
-        x_BTD, real_BT = with_class_token(self.cls_token, jnp.concatenate(tokens, axis=1), jnp.concatenate(real, axis=1))
+        x_BTD, real_BT = jnp.concatenate(tokens, axis=1), jnp.concatenate(real, axis=1)
+        if self.cls_token is not None:
+            first_B1D = jnp.broadcast_to(self.cls_token[...], (x_BTD.shape[0], 1, x_BTD.shape[2]))
+            x_BTD, real_BT = with_class_token(first_B1D, x_BTD, real_BT)
         return self.norm(self.blocks(x_BTD, real_BT, groups_T)), real_BT
 
 
 def with_class_token(
-    cls_token: nnx.Param | None, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"]
+    first_B1D: Float[Array, "B 1 D"], x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"]
 ) -> tuple[Float[Array, "B T2 D"], Bool[Array, "B T2"]]:
-    """Puts the class token before the others, where there is one."""
-    if cls_token is None:
-        return x_BTD, real_BT
-    first = jnp.broadcast_to(cls_token[...], (x_BTD.shape[0], 1, x_BTD.shape[2]))
-    return jnp.concatenate([first, x_BTD], axis=1), jnp.concatenate([jnp.ones_like(real_BT[:, :1]), real_BT], axis=1)
+    """Puts the class token, which always counts as an observation, before the others."""
+    return jnp.concatenate([first_B1D, x_BTD], axis=1), jnp.concatenate([jnp.ones_like(real_BT[:, :1]), real_BT], axis=1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from rsfm_jax.layouts import Layout
-from rsfm_jax.models.encoder import Encoder, attention_groups
+from rsfm_jax.models.encoder import Encoder, attention_groups, with_class_token
 from rsfm_jax.models.encodings import Batch, Encodings, take_tokens
 from rsfm_jax.models.spec import ModelSpec
 from rsfm_jax.models.tokenizer import make_linears
@@ -71,8 +71,7 @@ class Decoder(nnx.Module):
         groups_T = attention_groups(layout, counts, self.joint)
         x_BTD, real_BT = jnp.concatenate(tokens, axis=1), jnp.concatenate(real, axis=1)
         if self.cls_token:
-            x_BTD = jnp.concatenate([visible[:, :1], x_BTD], axis=1)
-            real_BT = jnp.concatenate([jnp.ones_like(real_BT[:, :1]), real_BT], axis=1)
+            x_BTD, real_BT = with_class_token(visible[:, :1], x_BTD, real_BT)
         decoded = self.norm(self.blocks(x_BTD, real_BT, groups_T))
         starts = [int(self.cls_token) + sum(counts[:t]) for t in range(len(counts))]
         return [self.pred(slot, decoded[:, s : s + n]) for slot, s, n in zip(layout.slots, starts, counts, strict=True)]

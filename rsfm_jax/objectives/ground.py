@@ -37,10 +37,6 @@ class Field:
     wide_hidden_around: jax.Array
     pad: int
 
-    def wide(self, inside_IJ: jax.Array) -> jax.Array:
-        """A field of the chip's patches with zeros around it."""
-        return jnp.pad(inside_IJ, self.pad)
-
 
 def draw_field(key: jax.Array, slots: Sequence[Slot], number: int, visible: int, real_N: jax.Array) -> Field:
     """Draws a slot's field.

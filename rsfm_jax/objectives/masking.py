@@ -32,7 +32,7 @@ from rsfm_jax.config import MaskConfig
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.mask_rules import POLICIES, parse_table
-from rsfm_jax.objectives.ground import NEVER_VISIBLE, Field, draw_field, overlap_fractions
+from rsfm_jax.objectives.ground import NEVER_VISIBLE, draw_field, overlap_fractions
 from rsfm_jax.objectives.relations import policy_numbers
 
 _LEVELS = 256  # shares of ground are told apart to 1 / 256 of a patch; closer ones count as equal
@@ -177,11 +177,11 @@ class _Example:
             return self._own(t) if lead in (t, anchor) else self._follow_lead(lead, t)
         if policy == "full":
             return dataclasses.replace(self._own(t), shown=jnp.array(False))
-        return self._follow(anchor, t, self.fields[anchor], shows_hidden=policy == "complementary")
+        return self._follow(anchor, t, shows_hidden=policy == "complementary")
 
     def _follow_lead(self, lead: int, t: int) -> _Order:
         """Slots of one acquisition stay together where the table says so; what binds them then is not the anchor, so nothing can leak."""
-        follows = self._follow(lead, t, self.fields[lead], shows_hidden=False)
+        follows = self._follow(lead, t, shows_hidden=False)
         _, number = self.policies[lead][t]
         order = _where(number == POLICIES.index("consistent"), follows, self._own(t))
         return dataclasses.replace(order, forbidden_IJ=jnp.zeros_like(order.forbidden_IJ))
@@ -190,12 +190,13 @@ class _Example:
         noise_IJ = self.fields[t].noise_IJ
         return _Order(noise_IJ, jnp.array(True), jnp.zeros_like(noise_IJ), jnp.zeros(()))
 
-    def _follow(self, leader: int, t: int, field: Field, shows_hidden: bool) -> _Order:
+    def _follow(self, leader: int, t: int, shows_hidden: bool) -> _Order:
         """Ranks a member's patches by the share of their ground that it must not show, then by the ground around, then at random.
 
         Ties are broken by the noise of the leader and of the slot with the smallest patches, both by ground, so that members on one grid
         break them alike.
         """
+        field = self.fields[leader]
         finest = min(self.members, key=lambda i: self.slots[i].patch * self.slots[i].gsd_m)
 
         def on_member(source: int, wide: jax.Array, pad: int) -> jax.Array:
