@@ -1,15 +1,15 @@
 """MAE (arXiv 2111.06377), to the letter, at the sizes of ViT; the baseline of all others.
 
 Paper: Masked Autoencoders Are Scalable Vision Learners. Class token, index positions, no metadata, norm-pix loss, AdamW (0.9, 0.95), weight
-decay 0.05, base learning rate 1.5e-4, no clipping. benchmarks/parity_mae.py proves loss, gradients and steps equal to those of the
-ViTMAE of transformers. Not the paper's: its random resized crop and flip, and a batch of 4096 for 800 epochs, which the data must
-decide. Give it a dataset whose layouts have one slot; several would be encoded jointly.
+decay 0.05, base learning rate 1.5e-4, no clipping, random resized crop of 20 to 100 % of the area and horizontal flip.
+benchmarks/parity_mae.py proves loss, gradients and steps equal to those of the ViTMAE of transformers. Not the paper's: a batch of 4096 for
+800 epochs, which the data must decide. Give it a dataset whose layouts have one slot; several would be encoded jointly.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/mae.py:vit_b --workdir=runs/mae --config.data.path=data/single`
 Expected loss: not measured at these sizes; docs/ablation.md has a small MAE's.
 """
 
-from rsfm_jax.config import Config, DataConfig, EncodingConfig, MaskConfig, OptimConfig
+from rsfm_jax.config import AugmentConfig, Config, DataConfig, EncodingConfig, MaskConfig, OptimConfig
 from rsfm_jax.sizes import vit
 
 
@@ -24,6 +24,7 @@ def get_config(variant: str = "vit_b") -> Config:
     model.cls_token = True
     return Config(
         data=DataConfig(global_batch_size=1024),
+        augment=AugmentConfig(crop_min_area=0.2, flip="horizontal"),
         mask=MaskConfig(table=("any: independent",)),
         encoding=plain_encoding(),
         model=model,

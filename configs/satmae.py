@@ -3,7 +3,7 @@
 Paper: SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery. `temporal` codes year, month and hour of each
 member beside its positions; `spectral` splits Sentinel-2 into the three groups of bands, each with its own embedding, token and code,
 masked independently, which the paper found better. The codes take the paper's share of the width (equal to its sizes at ViT-L; the
-decoder's codes in proportion). Not the paper's: bands are standardised instead of clipped at two standard deviations, and no random crop.
+decoder's codes in proportion). Not the paper's: bands are standardised, not clipped at two standard deviations.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/satmae.py:spectral --workdir=runs/satmae --config.data.path=data/run1`
 with `--config.model.width=768 ...` for other sizes. Layouts: for `spectral` one slot of sentinel2_l1c or sentinel2_l2a on a 10 m grid
@@ -12,7 +12,7 @@ Expected loss: not measured at this size.
 """
 
 from configs.mae import plain_encoding
-from rsfm_jax.config import Config, MaskConfig, TokenizerConfig
+from rsfm_jax.config import AugmentConfig, Config, MaskConfig, TokenizerConfig
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.sizes import vit
 
@@ -31,4 +31,5 @@ def get_config(variant: str = "spectral") -> Config:
     else:
         encoding.identity = "satmae"
         tokenizer.groups = (f"sentinel2_l1c: {GROUPS}", f"sentinel2_l2a: {GROUPS}")
-    return Config(mask=MaskConfig(table=("any: independent",)), tokenizer=tokenizer, encoding=encoding, model=model)
+    mask, augment = MaskConfig(table=("any: independent",)), AugmentConfig(crop_min_area=0.2, flip="horizontal")
+    return Config(augment=augment, mask=mask, tokenizer=tokenizer, encoding=encoding, model=model)

@@ -1,7 +1,7 @@
 """Scale-MAE's positions (arXiv 2212.14532): patch index times GSD over one metre; the rest is MAE.
 
-Paper: Scale-MAE: A Scale-Aware Masked Autoencoder. Not built: its Laplacian decoder of two frequencies, and the random crop that rescales
-the GSD.
+Paper: Scale-MAE: A Scale-Aware Masked Autoencoder. The random crop rescales the GSD, and with it the positions. Not built: its Laplacian
+decoder of two frequencies.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/scalemae.py:vit_l --workdir=runs/scalemae --config.data.path=data/single`
 Expected loss: not measured at these sizes.

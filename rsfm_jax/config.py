@@ -20,6 +20,7 @@ TIMES = ("none", "season", "satmae", "prithvi")
 IDENTITIES = ("none", "slot", "satmae")
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "dots", "full")
+FLIPS = ("none", "horizontal", "dihedral")
 
 
 @dataclasses.dataclass
@@ -59,6 +60,19 @@ class DataConfig:
         require(0 <= self.layout_balance <= 1, "data.layout_balance", self.layout_balance, "in [0, 1]")
         require(self.read_threads >= 1, "data.read_threads", self.read_threads, "at least 1")
         require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
+
+
+@dataclasses.dataclass
+class AugmentConfig:
+    """Random crops and flips of whole image sets (rsfm_jax/objectives/augment.py)."""
+
+    crop_min_area: float = knob(1.0, "smallest share of the ground that a random crop keeps, resampled to the chips' pixels; 1: no crop")
+    flip: str = knob("none", "mirror sets at random: none, horizontal, dihedral (the eight turns of a square)")
+
+    def validate(self) -> None:
+        """Raises `InputError` naming the first wrong field."""
+        require(0 < self.crop_min_area <= 1, "augment.crop_min_area", self.crop_min_area, "in (0, 1]")
+        choice("augment.flip", self.flip, FLIPS)
 
 
 @dataclasses.dataclass
@@ -228,6 +242,7 @@ class Config:
 
     ingest: IngestConfig = knob(IngestConfig, "scenes to image sets")
     data: DataConfig = knob(DataConfig, "records to batches")
+    augment: AugmentConfig = knob(AugmentConfig, "crops and flips of image sets")
     mask: MaskConfig = knob(MaskConfig, "which patches are removed")
     tokenizer: TokenizerConfig = knob(TokenizerConfig, "bands to tokens")
     encoding: EncodingConfig = knob(EncodingConfig, "where, when and by what")

@@ -16,6 +16,7 @@ from rsfm_jax.config import Config
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import AbstractModel, Params, merge
 from rsfm_jax.nn.patchify import patchify
+from rsfm_jax.objectives.augment import augment
 from rsfm_jax.objectives.masking import Masks, sample_masks
 from rsfm_jax.objectives.reconstruction import reconstruction_loss
 from rsfm_jax.objectives.views import View, whole_view, withhold
@@ -35,11 +36,11 @@ def example_keys(seed: int, layout: Layout, global_index_B: jax.Array) -> jax.Ar
 
 def read_batch(config: Config, layout: Layout, batch: Batch) -> tuple[View, Masks]:
     """What the model reads of a batch in training, and its masks."""
-    keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(example_keys(config.train.seed, layout, batch["global_index"]))
-    view = whole_view(config, layout, keys_B3[:, 0], batch)
+    keys_B4 = jax.vmap(lambda key: jax.random.split(key, 4))(example_keys(config.train.seed, layout, batch["global_index"]))
+    view = whole_view(config, layout, keys_B4[:, 0], augment(config.augment, keys_B4[:, 3], batch))
     grids, times = ([member[name] for member in view.batch["members"]] for name in ("grid_m", "time"))
-    masks = sample_masks(keys_B3[:, 1], view.layout, config.mask, grids, times, real_patches(view))
-    return withhold(config, keys_B3[:, 2], view), masks
+    masks = sample_masks(keys_B4[:, 1], view.layout, config.mask, grids, times, real_patches(view))
+    return withhold(config, keys_B4[:, 2], view), masks
 
 
 def real_patches(view: View) -> list[jax.Array]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsfm_jax.config import Config
+from rsfm_jax.config import AugmentConfig, Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.models.build import AbstractModel, abstract_model, count_params, init_params, merge
 from rsfm_jax.models.mae import MAE
@@ -159,3 +159,17 @@ def test_the_loss_is_the_mean_over_slots(model: AbstractModel, params: Params, t
     loss, metrics = jax.jit(lambda p, b: loss_fn(p, model, config, layout, b))(params, batch)
     assert metrics["slot_losses"][2] == 0
     np.testing.assert_allclose(loss, np.mean(metrics["slot_losses"][:2]), rtol=1e-6)
+
+
+def test_crops_and_flips_change_what_is_learned_from_and_keep_the_invalid_out(model: AbstractModel, params: Params, tiny_dataset: Dataset):
+    config, layout = tiny_config.get_config(), tiny_dataset.layouts[0]
+    batch = batch_of(tiny_dataset, layout)
+    plain = float(jax.jit(lambda p, b: loss_fn(p, model, config, layout, b)[0])(params, batch))
+    config.augment = AugmentConfig(crop_min_area=0.2, flip="dihedral")
+    augmented = jax.jit(lambda p, b: loss_fn(p, model, config, layout, b)[0])
+    batch["members"][0]["valid"][:, 5:9, 2:6] = False
+    loss = float(augmented(params, batch))
+    assert 0.5 < loss < 3
+    assert abs(loss - plain) > 1e-3
+    batch["members"][0]["pixels"][:, 5:9, 2:6] = np.nan
+    assert float(augmented(params, batch)) == loss
