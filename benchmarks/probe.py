@@ -29,6 +29,7 @@ from benchmarks.land_cover import DATA, Features, Labels, Scene, baselines, draw
 from rsfm_jax.errors import exit_code
 
 PER_CLASS = (None, 100, 10)
+DRAWS = 5  # of few labels; a seed's figure is their mean
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # inverse regularisation of the probe
 FOLDS = 3
 BLOCK_PX = 16  # columns of the map and points that share a fold
@@ -89,7 +90,8 @@ def evaluate(
       margin_px: As `split` takes it; keep it the same for all features that are compared.
 
     Returns:
-      One row for each source, seed and entry of `PER_CLASS`: `source`, `per_class`, `seed` and what `probe` returns.
+      One row for each source, seed and entry of `PER_CLASS`: `source`, `per_class`, `seed` and what `probe` returns, for few labels as the
+      mean of `DRAWS` draws.
     """
     rows = []
     for source, seed in ((source, seed) for source in labels for seed in seeds):
@@ -98,7 +100,9 @@ def evaluate(
         train_X, test_X = features_of(train.rows, train.columns), features_of(test.rows, test.columns)
         blocks = train.groups if source == "polygons" else train.columns // BLOCK_PX
         for per_class in PER_CLASS:
-            figures = probe(train_X, train.classes, test_X, test.classes, per_class, seed, blocks)
+            draws = 1 if per_class is None else DRAWS
+            runs = [probe(train_X, train.classes, test_X, test.classes, per_class, seed * DRAWS + k, blocks) for k in range(draws)]
+            figures = {name: type(value)(statistics.fmean(run[name] for run in runs)) for name, value in runs[0].items()}
             rows.append({"source": source, "per_class": per_class, "seed": seed, **figures})
     return rows
 

@@ -4,7 +4,7 @@ Paper: SpectralGPT: Spectral Remote Sensing Foundation Model. Sentinel-2's twelv
 independently at 0.9. Like, not equal: the spectral place is a learned token of each group, and the loss is norm-pix alone.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/spectralgpt.py:vit_b --workdir=runs/spectralgpt --config.data.path=data/s2`
-Layouts: one slot of sentinel2_l2a with its twelve bands on one grid.
+Layouts: one slot of sentinel2_l1c or sentinel2_l2a with these twelve bands on one grid.
 Expected loss: not measured at these sizes.
 """
 
@@ -17,7 +17,7 @@ def get_config(variant: str = "vit_b") -> Config:
     groups = "B01 B02 B03 | B04 B05 B06 | B07 B08 B8A | B09 B11 B12"
     return Config(
         mask=MaskConfig(ratio=0.9, table=("any: independent",)),
-        tokenizer=TokenizerConfig(groups=(f"sentinel2_l2a: {groups}",)),
+        tokenizer=TokenizerConfig(groups=tuple(f"{sensor}: {groups}" for sensor in ("sentinel2_l1c", "sentinel2_l2a"))),
         encoding=EncodingConfig("learned", geo="none", time="none", identity="slot", gsd=False, metadata_dropout=0.0),
         model=vit(variant, f"configs/spectralgpt.py:{variant}"),
     )
