@@ -13,7 +13,7 @@ Expected loss: docs/ablation.md.
 """
 
 from configs import demo
-from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, MaskConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, LossConfig, MaskConfig, ModelConfig, OptimConfig, TrainConfig
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.layouts import Layout, Slot
 
@@ -55,6 +55,7 @@ def get_config(variant: str = "anchor_aware") -> Config:
         data=DataConfig(global_batch_size=32),
         mask=MaskConfig(table=TABLES.get(mask, TABLES["random"])),
         encoding=encoding,
+        loss=LossConfig(norm_pix=False),
         model=ModelConfig(
             width=128,
             depth=4,
@@ -68,5 +69,5 @@ def get_config(variant: str = "anchor_aware") -> Config:
             unroll=0,
         ),
         optim=OptimConfig(base_lr=8e-3, warmup_steps=40),
-        train=TrainConfig(steps=1600, log_every=100, checkpoint_every=400, picture_every=0),
+        train=TrainConfig(steps=1300, log_every=100, checkpoint_every=500, picture_every=0),
     )

@@ -171,6 +171,16 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
+class LossConfig:
+    """What the hidden patches are compared with (rsfm_jax/objectives/reconstruction.py)."""
+
+    norm_pix: bool = knob(True, "the target is each patch's values less its mean, over its standard deviation; False: the values")
+
+    def validate(self) -> None:
+        """Nothing to check."""
+
+
+@dataclasses.dataclass
 class OptimConfig:
     """AdamW with warm-up and cosine decay."""
 
@@ -247,6 +257,7 @@ class Config:
     tokenizer: TokenizerConfig = knob(TokenizerConfig, "bands to tokens")
     encoding: EncodingConfig = knob(EncodingConfig, "where, when and by what")
     model: ModelConfig = knob(ModelConfig, "the network")
+    loss: LossConfig = knob(LossConfig, "what is predicted")
     init: InitConfig = knob(InitConfig, "where the parameters start")
     optim: OptimConfig = knob(OptimConfig, "the optimiser")
     train: TrainConfig = knob(TrainConfig, "the loop")

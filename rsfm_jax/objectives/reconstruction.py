@@ -1,4 +1,4 @@
-"""Norm-pix reconstruction loss on hidden patches, valid values only.
+"""Reconstruction loss on hidden patches, valid values only, by default against each patch's normalised values (norm-pix).
 
 Legend: B batch, N patches of a member, P values of a patch.
 """
@@ -28,27 +28,49 @@ def patch_moments(
     return mean, squares / jnp.maximum(count - 1.0, 1.0)
 
 
-def reconstruction_loss(
-    predicted_BNP: Float[Array, "B N P"], values_BNP: Float[Array, "B N P"], valid_BNP: Bool[Array, "B N P"], hidden_BN: Bool[Array, "B N"]
-) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
-    """Squared error against the patch-normalised values: per patch the mean over valid values, per example the sum over hidden patches.
+def target_scale(
+    values_BNP: Float[Array, "B N P"], valid_BNP: Bool[Array, "B N P"], norm_pix: bool
+) -> tuple[Float[Array, "B N 1"], Float[Array, "B N 1"]]:
+    """What a prediction is relative to: (value - mean) / scale is predicted, with each patch's own mean and scale, or 0 and 1.
 
-    A patch without a valid value counts neither in the sum nor in the number of patches. Predicting every patch's mean gives
+    Args:
+      values_BNP: Values.
+      valid_BNP: Which of them are observations.
+      norm_pix: Whether patches are normalised one by one.
+
+    Returns:
+      Mean and scale, float32 (B, N, 1) each.
+    """
+    mean, variance = patch_moments(values_BNP, valid_BNP)
+    return (mean, jnp.sqrt(variance + NORM_PIX_EPSILON)) if norm_pix else (jnp.zeros_like(mean), jnp.ones_like(mean))
+
+
+def reconstruction_loss(
+    predicted_BNP: Float[Array, "B N P"],
+    values_BNP: Float[Array, "B N P"],
+    valid_BNP: Bool[Array, "B N P"],
+    hidden_BN: Bool[Array, "B N"],
+    norm_pix: bool = True,
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+    """Squared error against the target: per patch the mean over valid values, per example the sum over hidden patches.
+
+    A patch without a valid value counts neither in the sum nor in the number of patches. With norm-pix, predicting every patch's mean gives
     (P - 1) / P, for the variance is the unbiased one.
 
     Args:
-      predicted_BNP: Predictions of the normalised values.
+      predicted_BNP: Predictions.
       values_BNP: True values.
       valid_BNP: Which of them are observations.
       hidden_BN: Which patches were removed.
+      norm_pix: Whether the target is normalised patch by patch.
 
     Returns:
       float32 (B,) sum of the hidden patches' errors, and float32 (B,) number of patches scored.
 
     Source: MAE (arXiv 2111.06377) section 4.1, "reconstruction target"; facebookresearch/mae forward_loss (unbiased variance, 1e-6).
     """
-    mean, variance = patch_moments(values_BNP, valid_BNP)
-    target_BNP = (jnp.where(valid_BNP, values_BNP, 0.0) - mean) / jnp.sqrt(variance + NORM_PIX_EPSILON)
+    mean, scale = target_scale(values_BNP, valid_BNP, norm_pix)
+    target_BNP = (jnp.where(valid_BNP, values_BNP, 0.0) - mean) / scale
     errors = jnp.where(valid_BNP, jnp.square(predicted_BNP - target_BNP), 0.0)
     count_BN = valid_BNP.sum(axis=-1)
     scored_BN = (hidden_BN & (count_BN > 0)).astype(jnp.float32)

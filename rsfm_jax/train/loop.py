@@ -175,7 +175,7 @@ class Trainer:
         folder.mkdir(exist_ok=True)
         for name, batch in self._recent.items():
             shown = self._reconstruct[name](state.params, to_global(self.mesh, batch))
-            picture = draw(self._layout(name), self.dataset.statistics, jax.device_get(shown))
+            picture = draw(self._layout(name), self.dataset.statistics, jax.device_get(shown), self.config.loss.norm_pix)
             Image.fromarray(picture).save(folder / f"step_{step:07d}_{name}.png")
             log.picture(f"reconstruction/{name}", picture, step)
 

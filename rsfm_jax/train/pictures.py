@@ -1,7 +1,7 @@
 """Reconstruction pictures: input, masked input and reconstruction of a set's members, in physical values and sensible colours.
 
-The model predicts patch-normalised values, so a reconstructed patch is drawn with its own true mean and contrast: judge the structure
-inside the patches, not their brightness.
+With norm-pix the model predicts patch-normalised values, so a reconstructed patch is drawn with its own true mean and contrast: judge the
+structure inside the patches, not their brightness.
 
 Legend: B examples, H W pixels, C bands, N patches, P values of a patch.
 """
@@ -19,7 +19,7 @@ from rsfm_jax.config import Config
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import AbstractModel, Params
 from rsfm_jax.nn.patchify import patchify, unpatchify
-from rsfm_jax.objectives.reconstruction import NORM_PIX_EPSILON, patch_moments
+from rsfm_jax.objectives.reconstruction import target_scale
 from rsfm_jax.parallel.sharding import replicated
 from rsfm_jax.sensors import get_sensor
 from rsfm_jax.train.step import Batch, predict, read_batch
@@ -51,9 +51,9 @@ def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh:
         parts = zip(view.layout.slots, view.batch["members"], view.valid, predict(model, params, view, masks), masks.hidden, strict=True)
         for slot, member, observed, predicted, hidden in parts:
             values, valid = patchify(member["pixels"], slot.patch), patchify(observed, slot.patch)
-            mean, variance = patch_moments(values, valid)
+            mean, scale = target_scale(values, valid, config.loss.norm_pix)
             hidden_BNP = jnp.broadcast_to(hidden[..., None], values.shape)
-            filled = jnp.where(hidden_BNP, predicted * jnp.sqrt(variance + NORM_PIX_EPSILON) + mean, values)
+            filled = jnp.where(hidden_BNP, predicted * scale + mean, values)
             planes = {"pixels": values, "reconstruction": filled, "hidden": hidden_BNP, "valid": valid}
             images = {name: unpatchify(x[:EXAMPLES], slot.patch, slot.grid, slot.grid) for name, x in planes.items()}
             shown.append(images | {"time": member["time"][:EXAMPLES]})
@@ -62,13 +62,14 @@ def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh:
     return jax.jit(reconstruct, out_shardings=replicated(mesh))
 
 
-def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, np.ndarray]], norm_pix: bool) -> np.ndarray:
     """Draws a picture: a row for each member, for each example the columns input, masked input, reconstruction.
 
     Args:
       layout: The layout.
       statistics: The dataset's statistics, to undo the normalisation.
       shown: What the function of `make_reconstruct` returned, as numpy.
+      norm_pix: Whether patches were predicted in normalised values, which the caption then says.
 
     Returns:
       uint8 (height, width, 3).
@@ -76,7 +77,9 @@ def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, n
     rows = []
     for slot, images in zip(layout.slots, shown, strict=True):
         tiles = [tile for b in range(len(images["pixels"])) for tile in _tiles(slot, statistics[slot.sensor], images, b)]
-        rows.append(np.concatenate([_caption(slot, images["time"], sum(t.shape[1] for t in tiles)), np.concatenate(tiles, axis=1)]))
+        rows.append(
+            np.concatenate([_caption(slot, images["time"], sum(t.shape[1] for t in tiles), norm_pix), np.concatenate(tiles, axis=1)])
+        )
     return np.concatenate(rows)
 
 
@@ -127,10 +130,10 @@ def _tile(image_HW3: np.ndarray) -> np.ndarray:
     return np.pad(np.asarray(picture), ((2, 2), (2, 2), (0, 0)), constant_values=255)
 
 
-def _caption(slot: Slot, time_B3: np.ndarray, width: int) -> np.ndarray:
+def _caption(slot: Slot, time_B3: np.ndarray, width: int, norm_pix: bool) -> np.ndarray:
     band = Image.new("RGB", (width, 14), "white")
     shown = "/".join(slot.bands[c] for c in display_bands(slot))
     dates = ", ".join(f"{year:.0f} day {day + 1:.0f}" if known else "date unknown" for known, year, day in time_B3)
-    columns = "input, masked, reconstruction (with the true mean and contrast of each patch)"
+    columns = "input, masked, reconstruction" + " (with the true mean and contrast of each patch)" * norm_pix
     ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m  [{dates}]  {columns}", fill="black")
     return np.asarray(band)

@@ -49,7 +49,7 @@ def real_patches(view: View) -> list[jax.Array]:
 
 
 def predict(model: AbstractModel, params: Params, view: View, masks: Masks) -> list[jax.Array]:
-    """Predicted patch-normalised values of every patch, per token slot float32 (B, N, P)."""
+    """Predictions for every patch, in the terms of `target_scale`, per token slot float32 (B, N, P)."""
     return merge(model.graphdef, params)(view.layout, view.batch, masks, real_patches(view))
 
 
@@ -71,7 +71,8 @@ def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout
     slot_losses, scored, example_errors = [], [], jnp.zeros(batch["global_index"].shape)
     parts = zip(view.layout.slots, view.batch["members"], view.valid, predictions, masks.hidden, strict=True)
     for slot, member, valid, predicted, hidden in parts:
-        errors_B, patches_B = reconstruction_loss(predicted, patchify(member["pixels"], slot.patch), patchify(valid, slot.patch), hidden)
+        values, observed = patchify(member["pixels"], slot.patch), patchify(valid, slot.patch)
+        errors_B, patches_B = reconstruction_loss(predicted, values, observed, hidden, config.loss.norm_pix)
         slot_losses.append(errors_B.sum() / jnp.maximum(patches_B.sum(), 1.0))
         scored.append(patches_B.sum() > 0)
         example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(view.layout.slots)

@@ -100,3 +100,14 @@ def test_a_constant_patch_has_a_finite_loss_and_gradient():
     loss, grad = jax.value_and_grad(mean_loss)(predicted, values, valid, hidden)
     np.testing.assert_allclose(loss, mae_loss(predicted, values, hidden), rtol=1e-4)
     assert np.isfinite(grad).all()
+
+
+def test_without_norm_pix_the_error_is_that_of_the_values():
+    rng = np.random.default_rng(2)
+    values, predicted = rng.normal(3.0, 2.0, (2, 2, 5, 12)).astype(np.float32)
+    valid = rng.random(values.shape) < 0.7
+    hidden = np.array([[True, False, True, True, False], [False, True, True, False, True]])
+    errors, patches = reconstruction_loss(*map(jnp.asarray, (predicted, values, valid, hidden)), norm_pix=False)
+    squared = np.where(valid, (predicted - values) ** 2, 0).sum(axis=-1) / valid.sum(axis=-1)
+    np.testing.assert_allclose(errors, (squared * hidden).sum(axis=1), rtol=1e-5)
+    assert patches.tolist() == [3, 3]

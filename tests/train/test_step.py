@@ -145,7 +145,7 @@ def test_pictures(tiny: Config, tiny_dataset: Dataset):
         np.testing.assert_array_equal(images["reconstruction"][~hidden], member["pixels"][:EXAMPLES][~hidden])
         assert (images["reconstruction"][hidden] != member["pixels"][:EXAMPLES][hidden]).mean() > 0.9
         np.testing.assert_array_equal(images["valid"], member["valid"][:EXAMPLES])
-    picture = draw(layout, tiny_dataset.statistics, shown)
+    picture = draw(layout, tiny_dataset.statistics, shown, norm_pix=True)
     assert picture.dtype == np.uint8
     tile = 160 + 4
     assert picture.shape == (2 * (tile + 14), EXAMPLES * 3 * tile, 3)
