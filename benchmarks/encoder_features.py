@@ -22,18 +22,19 @@ BEFORE_PX = 17  # of a window's pixels lie before the probed one, which then is 
 _CHUNK = 256
 
 
-def encoder_features(workdir: pathlib.Path, scene: Scene, layer: str) -> Features:
-    """Features of a run's last checkpoint.
+def encoder_features(workdir: pathlib.Path, step: int, scene: Scene, layer: str) -> Features:
+    """Features of a run's checkpoint.
 
     Args:
       workdir: The run's folder.
+      step: Of the checkpoint.
       scene: The scene.
       layer: ``"middle"`` or ``"last"``: after half of the blocks, or all; the final norm follows in both.
 
     Returns:
       From rows and columns, int (N,), to features, float32 (N, 2 D).
     """
-    trained = read_checkpoint(workdir, None)
+    trained = read_checkpoint(workdir, step)
     return _features(trained.spec, trained.params, open_dataset(trained.run["config"]["data"]["path"]), scene, layer)
 
 

@@ -1,9 +1,10 @@
-"""Loss curves of every experiment at small scale, on the example scenes: the figures in the docstrings of configs/.
+"""Loss curves of the experiments in configs/ at small scale, on the example scenes: the figures in their docstrings.
 
     python benchmarks/loss_curves.py --work=runs/loss_curves
 
 Each experiment is trained as a `python -m rsfm_jax.train` of its own with `SMALL`, on layouts it is meant for; what is done is kept under
---work. Prints the mean loss over the steps around each of `STEPS`, and what predicting every patch's mean would score.
+--work. Prints the mean loss over the 20 steps that end with each of `STEPS` (for the first step its own), and what predicting every
+patch's mean would score. configs/demo.py and configs/ablation.py have commands of their own.
 """
 
 import argparse
@@ -11,27 +12,27 @@ import importlib
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from configs import demo  # noqa: E402
-from rsfm_jax.config import Config, IngestConfig  # noqa: E402
-from rsfm_jax.errors import InputError, exit_code  # noqa: E402
-from rsfm_jax.layouts import Layout, Slot  # noqa: E402
-from rsfm_jax.models.spec import token_layout  # noqa: E402
+from benchmarks.front_doors import ROOT, run_module
+from configs import ablation, demo
+from rsfm_jax.config import Config, IngestConfig
+from rsfm_jax.errors import exit_code
+from rsfm_jax.layouts import Layout, Slot
+from rsfm_jax.models.spec import token_layout
 
+_ABLATION = ablation.get_config()
+_SIZES = ("width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "compute_dtype", "remat", "unroll")
 SMALL = {
-    "model": {"width": 128, "depth": 4, "heads": 4, "decoder_width": 64, "decoder_depth": 3, "decoder_heads": 4}
-    | {"compute_dtype": "float32", "remat": "none", "unroll": 0},
+    "model": {name: getattr(_ABLATION.model, name) for name in _SIZES},
     "data": {"global_batch_size": 32, "layout_balance": 0.5},
-    "optim": {"base_lr": 8e-3, "warmup_steps": 40},
+    "optim": {"base_lr": _ABLATION.optim.base_lr, "warmup_steps": _ABLATION.optim.warmup_steps},
     "train": {"steps": 400, "log_every": 50, "checkpoint_every": 400, "picture_every": 0},
 }
 STEPS = (1, 50, 100, 200, 400)
-_AROUND = 20  # steps before each of STEPS, itself included, whose mean is printed
+_MEAN_OF = 20  # steps
 _LAND = ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12")
 _DATE = Slot("sentinel2_l3a", _LAND, 10.0, pixels=32, patch=4)
 _AT_20M = Slot("sentinel2_l1c", _LAND, 20.0, pixels=32, patch=4, resample="average")
@@ -61,7 +62,7 @@ def dataset(name: str, work: pathlib.Path) -> pathlib.Path:
         config = work / f"{name}.py"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(f"from benchmarks.loss_curves import ingest_config\n\n\ndef get_config():\n    return ingest_config({name!r})\n")
-        _run("rsfm_jax.ingest", "--scenes=examples/scenes", f"--out={out}", f"--config={config}")
+        run_module("rsfm_jax.ingest", "--scenes=examples/scenes", f"--out={out}", f"--config={config}", quiet=True)
     return out
 
 
@@ -78,13 +79,8 @@ def train(experiment: str, work: pathlib.Path) -> list[float]:
     """
     data, workdir = dataset(EXPERIMENTS[experiment], work), work / "runs" / experiment.replace(":", "-")
     small = [f"--config.{section}.{name}={value}" for section, values in SMALL.items() for name, value in values.items()]
-    _run(
-        "rsfm_jax.train",
-        f"--config=configs/{experiment.replace(':', '.py:')}",
-        f"--workdir={workdir}",
-        f"--config.data.path={data}",
-        *small,
-    )
+    which = (f"--config=configs/{experiment.replace(':', '.py:')}", f"--workdir={workdir}", f"--config.data.path={data}")
+    run_module("rsfm_jax.train", *which, *small, quiet=True)
     return [json.loads(line)["loss"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -97,18 +93,12 @@ def trivial_loss(experiment: str) -> float:
     return statistics.fmean(means)
 
 
-def _run(module: str, *words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        raise InputError(f"python -m {module} {' '.join(words)}: exit code {done.returncode}")
-
-
 def run(work: pathlib.Path) -> None:
     """Trains every experiment and prints the table."""
     print(f"{'experiment':20}{'layout':14}{'trivial':>8}" + "".join(f"{f'step {step}':>10}" for step in STEPS), flush=True)
     for experiment, layout in EXPERIMENTS.items():
         losses = train(experiment, work)
-        means = [statistics.fmean(losses[max(step - _AROUND, 0) : step]) for step in STEPS]
+        means = [statistics.fmean(losses[max(step - _MEAN_OF, 0) : step]) for step in STEPS]
         figures = "".join(f"{mean:10.3f}" for mean in means)
         print(f"{experiment:20}{layout:14}{trivial_loss(experiment):8.3f}{figures}", flush=True)
 

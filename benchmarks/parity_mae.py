@@ -206,7 +206,7 @@ def run_jax(size: Size, image: tuple[int, int], steps: int, start: pathlib.Path)
     def loss_of(params: Params) -> jax.Array:
         (predicted,) = merge(model.graphdef, params)(layout, batch, masks)
         values, valid = (patchify(batch["members"][0][name], size.patch) for name in ("pixels", "valid"))
-        errors_B, patches_B = reconstruction_loss(predicted, values, valid, masks.hidden[0])
+        errors_B, patches_B = reconstruction_loss(predicted, values, valid, masks.hidden[0], norm_pix=True)
         return errors_B.sum() / patches_B.sum()
 
     def update(params: Params, state: Any, grads: Params) -> tuple[Params, Any]:

@@ -3,7 +3,8 @@
 Paper: SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery. `temporal` codes year, month and hour of each
 member beside its positions; `spectral` splits Sentinel-2 into the three groups of bands, each with its own embedding, token and code,
 masked independently, which the paper found better. The codes take the paper's share of the width (equal to its sizes at ViT-L; the
-decoder's codes in proportion). Not the paper's: bands are standardised, not clipped at two standard deviations.
+decoder's codes in proportion). Not the paper's: bands are standardised, not clipped at two standard deviations;
+`temporal` takes chips as they are, without the random crop at their own scale.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/satmae.py:spectral --workdir=runs/satmae --config.data.path=data/run1`
 with `--config.model.width=768 ...` for other sizes. Layouts: for `spectral` one slot of sentinel2_l1c or sentinel2_l2a on a 10 m grid
@@ -31,5 +32,6 @@ def get_config(variant: str = "spectral") -> Config:
     else:
         encoding.identity = "satmae"
         tokenizer.groups = (f"sentinel2_l1c: {GROUPS}", f"sentinel2_l2a: {GROUPS}")
-    mask, augment = MaskConfig(table=("any: independent",)), AugmentConfig(crop_min_area=0.2, flip="horizontal")
+    mask = MaskConfig(table=("any: independent",))
+    augment = AugmentConfig(crop_min_area=0.2, flip="horizontal") if variant == "spectral" else AugmentConfig()
     return Config(augment=augment, mask=mask, tokenizer=tokenizer, encoding=encoding, model=model)

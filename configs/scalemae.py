@@ -18,4 +18,5 @@ def get_config(variant: str = "vit_l") -> Config:
     config.model = vit(variant, f"configs/scalemae.py:{variant}")
     config.model.cls_token = True
     config.encoding.positions, config.encoding.position_unit_m = "gsd", 1.0
+    config.augment.crop_max_aspect = 1.0  # one GSD for an image
     return config

@@ -70,9 +70,10 @@ def main() -> None:
         door("export", f"--workdir={out / 'run'}", f"--out={out / 'weights'}")
     summary = summarise(out)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    norm_pix = json.loads((out / "run" / "config.json").read_text())["config"]["loss"]["norm_pix"]
     print(f"\n{'loss by layout':<26} {'patch mean':>10} {'first':>8} {'last':>8}")
     for name, (trivial, first, last) in _by_layout(out).items():
-        print(f"{name:<26} {trivial:>10.3f} {first:>8.3f} {last:>8.3f}")
+        print(f"{name:<26} {f'{trivial:.3f}' if norm_pix else '-':>10} {first:>8.3f} {last:>8.3f}")
     print()
     for name, value in summary.items():
         print(f"{name:<26} {value:.4g}" if isinstance(value, float) else f"{name:<26} {value}")

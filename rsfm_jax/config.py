@@ -67,11 +67,13 @@ class AugmentConfig:
     """Random crops and flips of whole image sets (rsfm_jax/objectives/augment.py)."""
 
     crop_min_area: float = knob(1.0, "smallest share of the ground that a random crop keeps, resampled to the chips' pixels; 1: no crop")
+    crop_max_aspect: float = knob(4 / 3, "a crop's sides differ by at most this factor, so the GSD along them does; 1: not at all")
     flip: str = knob("none", "mirror sets at random: none, horizontal, dihedral (the eight turns of a square)")
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         require(0 < self.crop_min_area <= 1, "augment.crop_min_area", self.crop_min_area, "in (0, 1]")
+        require(self.crop_max_aspect >= 1, "augment.crop_max_aspect", self.crop_max_aspect, "at least 1")
         choice("augment.flip", self.flip, FLIPS)
 
 
@@ -216,7 +218,7 @@ class TrainConfig:
     """The loop around the step."""
 
     steps: int = knob(100_000, "optimiser steps of the whole run")
-    seed: int = knob(0, "seed of parameters, shuffling, layout order and masks")
+    seed: int = knob(0, "seed of parameters, shuffling, layout order, crops and masks")
     log_every: int = knob(10, "steps between lines of metrics.jsonl", runtime=True)
     checkpoint_every: int = knob(1000, "steps between checkpoints", runtime=True)
     keep_checkpoints: int = knob(3, "newest checkpoints that are kept", runtime=True)

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import rasterio
 import tensorflow_datasets as tfds
@@ -161,6 +162,11 @@ def batch_of(dataset: Dataset, layout: Layout, size: int = 4) -> dict[str, Any]:
 
 
 TINY_CONFIG = REPO / "tests" / "tiny_config.py"
+
+
+def on_device(tree: Any) -> Any:
+    """Arrays as the jitted step sees them."""
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def train_words(dataset: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str]:

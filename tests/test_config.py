@@ -57,6 +57,7 @@ def test_two_configs_share_nothing():
         ("data.prefetch_batches", -1, "at least 1"),
         ("augment.crop_min_area", 0.0, r"in \(0, 1\]"),
         ("augment.crop_min_area", 1.5, r"in \(0, 1\]"),
+        ("augment.crop_max_aspect", 0.5, "at least 1"),
         ("augment.flip", "horizontl", r"one of none, horizontal, dihedral \(did you mean 'horizontal'\?\)"),
         ("mask.ratio", 1.0, "between 0 and 1, both excluded"),
         ("mask.anchor", "finnest", r"one of random, finest, coarsest \(did you mean 'finest'\?\)"),

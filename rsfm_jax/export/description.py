@@ -1,6 +1,7 @@
 """What the exported files say of themselves: config.json and the model card."""
 
 import dataclasses
+import math
 from typing import Any
 
 from rsfm_jax.layouts import layout_from_dict
@@ -134,12 +135,16 @@ def model_card(description: dict[str, Any], parity: list[dict[str, Any]]) -> str
         "| sensor | patch | trained GSD, m | band | wavelength, nm | bandwidth, nm | unit | mean | std |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    augment = description["training"]["config"].get("augment", {})  # a run of before there were crops has none
+    least = math.sqrt(augment.get("crop_min_area", 1))
+    cropped = "" if least == 1 else f" (crops down to {least:.0%})"
     for slot in description["slots"]:
         for band in slot["bands"]:
             wavelength = "-" if band["wavelength_nm"] is None else f"{band['wavelength_nm']:g}"
             width = band["polarisation"] or "-" if band["bandwidth_nm"] is None else f"{band['bandwidth_nm']:g}"
+            gsd_m = f"{slot['gsd_m']:g}{cropped}"
             lines.append(
-                f"| {slot['sensor']} | {slot['patch']} | {slot['gsd_m']:g} | {band['name']} | {wavelength} | {width} | {band['unit']} "
+                f"| {slot['sensor']} | {slot['patch']} | {gsd_m} | {band['name']} | {wavelength} | {width} | {band['unit']} "
                 f"| {band['mean']:.5g} | {band['std']:.5g} |"
             )
     lines += [

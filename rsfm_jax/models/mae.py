@@ -97,7 +97,7 @@ class MAE(nnx.Module):
     def __call__(
         self, layout: Layout, batch: Batch, masks: Any, real: Sequence[Bool[Array, "B _"]] | None = None
     ) -> list[Float[Array, "B _ _"]]:
-        """Predicts the normalised values of every patch from the visible ones.
+        """Predicts every patch from the visible ones, in the terms of `rsfm_jax.objectives.reconstruction.target_scale`.
 
         Args:
           layout: The sets' token layout.

@@ -6,17 +6,17 @@ crop's own centre. So masks and positions in metres still follow the ground. Dra
 Legend: B batch, H W pixels, C bands, X a side's pixels in, Y out.
 """
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from rsfm_jax.config import AugmentConfig
 
 Batch = dict[str, Any]
 Grid = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-ASPECT = 4 / 3  # a crop is at most this much longer than wide, or wider than long, where its area leaves room
 _TAP = 1e-6  # a pixel with a smaller weight has no part in a resampled one
 
 
@@ -34,17 +34,15 @@ def augment(config: AugmentConfig, keys_B: Key[Array, "B"], batch: Batch) -> Bat
 
     Source: MAE (arXiv 2111.06377), random resized crop and flip; Scale-MAE (arXiv 2212.14532) for the GSD that follows the crop.
     """
-    if config.crop_min_area == 1 and config.flip == "none":
-        return batch
-    grids = [member["grid_m"] for member in batch["members"]]
-    sizes = [member["valid"].shape[1:3] for member in batch["members"]]
-    scale_B2, shift_B2 = jax.vmap(_draw_crop, (0, 0, None))(keys_B, _shared_ground(grids, sizes), config.crop_min_area)
-    turns_B3 = jax.vmap(_draw_turns, (0, None))(keys_B, config.flip)
-    members = []
-    for member in batch["members"]:
-        if config.crop_min_area < 1:
-            member = member | jax.vmap(_crop)(member["pixels"], member["valid"], member["grid_m"], scale_B2, shift_B2)
-        members.append(member | jax.vmap(_turn)(member["pixels"], member["valid"], member["grid_m"], turns_B3))
+    members = batch["members"]
+    if config.crop_min_area < 1:
+        draw = functools.partial(_draw_crop, min_area=config.crop_min_area, max_aspect=config.crop_max_aspect)
+        scale_B2, shift_B2 = jax.vmap(draw)(keys_B, _shared_ground(members))
+        members = [m | jax.vmap(_crop)(m["pixels"], m["valid"], m["grid_m"], scale_B2, shift_B2) for m in members]
+    if config.flip != "none":
+        turns_B3 = jax.vmap(lambda key: jax.random.bernoulli(jax.random.split(key, 4)[3], shape=(3,)))(keys_B)
+        turn = functools.partial(_turn, dihedral=config.flip == "dihedral")
+        members = [m | jax.vmap(turn)(m["pixels"], m["valid"], m["grid_m"], turns_B3) for m in members]
     return batch | {"members": members}
 
 
@@ -53,30 +51,24 @@ def _edges(grid_B4: jax.Array, size: tuple[int, int]) -> Grid:
     return left, upper - size[0] * height, left + size[1] * width, upper
 
 
-def _shared_ground(grids: list[jax.Array], sizes: list[tuple[int, int]]) -> Float[Array, "B 4"]:
+def _shared_ground(members: list[Batch]) -> Float[Array, "B 4"]:
     """Left, lower, right and upper edge of the ground that all members cover."""
-    edges = [_edges(grid, size) for grid, size in zip(grids, sizes, strict=True)]
+    edges = [_edges(member["grid_m"], member["valid"].shape[1:3]) for member in members]
     left, lower, right, upper = (jnp.stack(edge) for edge in zip(*edges, strict=True))
     return jnp.stack([left.max(axis=0), lower.max(axis=0), right.min(axis=0), upper.min(axis=0)], axis=-1)
 
 
-def _draw_crop(key: jax.Array, shared_4: jax.Array, min_area: float) -> tuple[jax.Array, jax.Array]:
+def _draw_crop(key: jax.Array, shared_4: jax.Array, min_area: float, max_aspect: float) -> tuple[jax.Array, jax.Array]:
     """Factor of the ground, and the point that becomes the centre in metres, (x, y) each; no crop where members share no ground."""
     area_key, aspect_key, place_key, _ = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, minval=min_area, maxval=1.0)
-    widest = jnp.minimum(jnp.log(ASPECT), -jnp.log(area))
+    widest = jnp.minimum(jnp.log(max_aspect), -jnp.log(area))
     aspect = jnp.exp(jax.random.uniform(aspect_key, minval=-1.0, maxval=1.0) * widest)
     scale_2 = jnp.stack([jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)])
     room_2 = shared_4[2:] - shared_4[:2]
     shift_2 = (1 - scale_2) * (shared_4[:2] + jax.random.uniform(place_key, (2,)) * room_2)
     overlap = (room_2 > 0).all()
     return jnp.where(overlap, scale_2, 1.0), jnp.where(overlap, shift_2, 0.0)
-
-
-def _draw_turns(key: jax.Array, flip: str) -> Bool[Array, "3"]:
-    """Whether to mirror columns, to mirror rows, and to swap both."""
-    allowed = {"none": (False, False, False), "horizontal": (True, False, False), "dihedral": (True, True, True)}[flip]
-    return jax.random.bernoulli(jax.random.split(key, 4)[3], shape=(3,)) & jnp.array(allowed)
 
 
 def _crop(pixels_HWC: jax.Array, valid_HWC: jax.Array, grid_4: jax.Array, scale_2: jax.Array, shift_2: jax.Array) -> Batch:
@@ -111,17 +103,19 @@ def cubic_weights(pixels: int, start: jax.Array, scale: jax.Array) -> Float[Arra
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _turn(pixels_HWC: jax.Array, valid_HWC: jax.Array, grid_4: jax.Array, turns_3: jax.Array) -> Batch:
+def _turn(pixels_HWC: jax.Array, valid_HWC: jax.Array, grid_4: jax.Array, turns_3: jax.Array, dihedral: bool) -> Batch:
+    """Mirrors columns; dihedral: mirrors rows and swaps both as well; each where its turn says so."""
+    mirror_columns, mirror_rows, swap = turns_3
     H, W, _ = valid_HWC.shape
     left, lower, right, upper = _edges(grid_4, (H, W))
     _, _, width, height = grid_4
-    mirror_columns, mirror_rows, swap = turns_3
-    left, upper = jnp.where(mirror_columns, -right, left), jnp.where(mirror_rows, -lower, upper)
-    grid = jnp.where(swap, jnp.stack([-upper, -left, height, width]), jnp.stack([left, upper, width, height]))
-
-    def turned(x: jax.Array) -> jax.Array:
-        x = jnp.where(mirror_columns, x[:, ::-1], x)
-        x = jnp.where(mirror_rows, x[::-1], x)
-        return jnp.where(swap, x.swapaxes(0, 1), x)
-
-    return {"pixels": turned(pixels_HWC), "valid": turned(valid_HWC), "grid_m": grid}
+    images = [pixels_HWC, valid_HWC]
+    images = [jnp.where(mirror_columns, x[:, ::-1], x) for x in images]
+    left = jnp.where(mirror_columns, -right, left)
+    grid = jnp.stack([left, upper, width, height])
+    if dihedral:
+        images = [jnp.where(mirror_rows, x[::-1], x) for x in images]
+        images = [jnp.where(swap, x.swapaxes(0, 1), x) for x in images]
+        upper = jnp.where(mirror_rows, -lower, upper)
+        grid = jnp.where(swap, jnp.stack([-upper, -left, height, width]), jnp.stack([left, upper, width, height]))
+    return {"pixels": images[0], "valid": images[1], "grid_m": grid}

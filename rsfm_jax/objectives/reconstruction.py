@@ -50,7 +50,7 @@ def reconstruction_loss(
     values_BNP: Float[Array, "B N P"],
     valid_BNP: Bool[Array, "B N P"],
     hidden_BN: Bool[Array, "B N"],
-    norm_pix: bool = True,
+    norm_pix: bool,
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """Squared error against the target: per patch the mean over valid values, per example the sum over hidden patches.
 

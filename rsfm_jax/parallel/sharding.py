@@ -64,6 +64,32 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def process_share(mesh: Mesh, rows: int) -> tuple[int, int]:
+    """Which block of a global batch the devices of this process hold.
+
+    Args:
+      mesh: The mesh.
+      rows: Examples in the global batch.
+
+    Returns:
+      The block's number, and the number of blocks. Processes that share the rows of a batch, because a 'tensor' axis spans them, have the
+      same number.
+
+    Raises:
+      InputError: the rows of this process are not one block.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    spans = {index[0].indices(rows)[:2] for index in held if index is not None}
+    start, stop = min(first for first, _ in spans), max(last for _, last in spans)
+    size = stop - start
+    if sum(last - first for first, last in spans) != size or start % size or rows % size:
+        raise InputError(
+            f"config.parallel={dict(mesh.shape)}: the devices of process {jax.process_index()} hold rows of a batch that are no one block; "
+            "let data x fsdp be a multiple or a divisor of the number of processes"
+        )
+    return start // size, rows // size
+
+
 def to_global(mesh: Mesh, batch: Any) -> Any:
     """Makes global arrays of this process's share of a batch.
 

@@ -8,7 +8,11 @@ from rsfm_jax import cli
 from rsfm_jax.errors import exit_code
 
 _CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures; all processes of a run see the same")
+_CLUSTER = flags.DEFINE_bool("cluster", False, "one of the processes that Cloud TPU, GKE or Slurm started together")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for processes started by hand")
+_COUNT = flags.DEFINE_integer("process_count", None, "number of processes, with --coordinator")
+_INDEX = flags.DEFINE_integer("process_index", None, "this process's number from 0, with --coordinator")
 
 
 def _run() -> int:
@@ -18,7 +22,10 @@ def _run() -> int:
     logging.set_verbosity(logging.WARNING)
     config = cli.loaded_config(_CONFIG, required=True)
     workdir = cli.required_flag("workdir", _WORKDIR.value, "runs/first")
-    from rsfm_jax.train.loop import NotFiniteError, run_training  # after the input has been checked: importing jax takes seconds
+    from rsfm_jax.parallel.processes import join  # after the input has been checked: importing jax takes seconds
+
+    join(_COORDINATOR.value, _COUNT.value, _INDEX.value, _CLUSTER.value)
+    from rsfm_jax.train.loop import NotFiniteError, run_training
 
     try:
         return run_training(config, workdir)

@@ -8,16 +8,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from rsfm_jax.config import Config
+from rsfm_jax.config import Config, to_dict
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import Batch, BatchStream
-from rsfm_jax.errors import EXIT_OK, InputError
+from rsfm_jax.errors import EXIT_OK
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import abstract_model, count_params
 from rsfm_jax.models.spec import model_spec, token_layout
 from rsfm_jax.objectives.masking import visible_count
 from rsfm_jax.parallel.mesh import check_batch, make_mesh
-from rsfm_jax.parallel.sharding import to_global
+from rsfm_jax.parallel.processes import check_same, first_alone, is_first, say
+from rsfm_jax.parallel.sharding import process_share, to_global
 from rsfm_jax.train.checkpoint import Checkpoints
 from rsfm_jax.train.interrupts import Interrupts
 from rsfm_jax.train.metrics import MetricsLog
@@ -60,6 +61,7 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.mesh = make_mesh(config.parallel)
         check_batch(self.mesh, config.data.global_batch_size)
+        self._share = process_share(self.mesh, config.data.global_batch_size)
         self.spec = model_spec(config, dataset.layouts)
         for layout in dataset.layouts:
             for slot in token_layout(layout, config.tokenizer).layout.slots:
@@ -95,14 +97,14 @@ class Trainer:
           The exit code: 0 when the last step is done, else that of the stop request.
         """
         train = self.config.train
-        stream = BatchStream(self.dataset, self.config.data, train.seed, jax.process_index(), jax.process_count())
+        stream = BatchStream(self.dataset, self.config.data, train.seed, *self._share)
         with Checkpoints(workdir, train.keep_checkpoints) as checkpoints, stream:
             state, step = self._start(checkpoints, stream)
             self._announce(step, workdir)
             run = describe_run(self.config, self.dataset)
-            with MetricsLog(workdir, step) as log, Progress(step, train.steps) as progress:
+            with MetricsLog(workdir, step, is_first()) as log, Progress(step, train.steps, is_first()) as progress:
                 clock = Clock(self.config.data.global_batch_size)
-                while step < train.steps and interrupts.exit_code is None:
+                while step < train.steps and not interrupts.stop(step):
                     state, step = self._advance(state, step, stream, clock), step + 1
                     saving = step % train.checkpoint_every == 0
                     if step % train.log_every == 0 or saving:
@@ -115,9 +117,9 @@ class Trainer:
                     progress.show(self._log(log, stream, clock), clock.seconds)
                 checkpoints.save(step, state, stream.get_state(), run)  # does nothing for a step already saved
         if step < train.steps:
-            print(f"stopped at step {step} of {train.steps}, saved; the same command continues there", flush=True)
+            say(f"stopped at step {step} of {train.steps}, saved; the same command continues there")
             return interrupts.exit_code or EXIT_OK
-        print(f"finished {train.steps} steps", flush=True)
+        say(f"finished {train.steps} steps")
         return EXIT_OK
 
     def _start(self, checkpoints: Checkpoints, stream: BatchStream) -> tuple[TrainState, int]:
@@ -131,9 +133,12 @@ class Trainer:
     def _announce(self, step: int, workdir: epath.Path) -> None:
         layouts = ", ".join(f"{name} ({counts['train']} sets)" for name, counts in self.dataset.sets.items() if counts.get("train"))
         mesh = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
-        print(f"{count_params(self.model.shapes) / 1e6:.1f} M parameters on {self.mesh.size} device(s): {mesh}")
-        print(f"layouts: {layouts}")
-        print(f"{'continuing at' if step else 'starting at'} step {step} of {self.config.train.steps} in {workdir}", flush=True)
+        where = f"{self.mesh.size} device(s)" + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
+        say(
+            f"{count_params(self.model.shapes) / 1e6:.1f} M parameters on {where}: {mesh}",
+            f"layouts: {layouts}",
+            f"{'continuing at' if step else 'starting at'} step {step} of {self.config.train.steps} in {workdir}",
+        )
 
     def _advance(self, state: TrainState, step: int, stream: BatchStream, clock: Clock) -> TrainState:
         with clock.waiting():
@@ -161,7 +166,7 @@ class Trainer:
 
     def _blame(self, pending: Pending, values: dict[str, np.ndarray], stream: BatchStream) -> str:
         share = len(pending.global_index)
-        errors = values["example_errors"][jax.process_index() * share :][:share]
+        errors = values["example_errors"][self._share[0] * share :][:share]
         bad = [int(i) for i, error in zip(pending.global_index, errors, strict=True) if not np.isfinite(error)]
         named = ", ".join(f"{stream.key(pending.layout, i)} (global index {i})" for i in bad[:5])
         where = f"in image sets {named}" if bad else "in the gradient, with every image set's error finite"
@@ -172,10 +177,12 @@ class Trainer:
 
     def _draw(self, state: TrainState, step: int, workdir: epath.Path, log: MetricsLog) -> None:
         folder = workdir / "pictures"
-        folder.mkdir(exist_ok=True)
         for name, batch in self._recent.items():
             shown = self._reconstruct[name](state.params, to_global(self.mesh, batch))
-            picture = draw(self._layout(name), self.dataset.statistics, jax.device_get(shown), self.config.loss.norm_pix)
+            if not is_first():
+                continue
+            folder.mkdir(exist_ok=True)
+            picture = draw(self._layout(name), self.dataset.statistics, jax.device_get(shown), self.config)
             Image.fromarray(picture).save(folder / f"step_{step:07d}_{name}.png")
             log.picture(f"reconstruction/{name}", picture, step)
 
@@ -194,13 +201,14 @@ def run_training(config: Config, workdir: str) -> int:
       InputError: a dataset, mesh, folder or file of weights that does not fit the config.
       NotFiniteError: the loss is no longer a number.
     """
-    if jax.process_count() > 1:
-        raise InputError(f"{jax.process_count()} processes: training runs in one process so far, on all of its devices")
     dataset = open_dataset(config.data.path)
+    fields = to_dict(config)
+    del fields["data"]["path"]  # may be a folder of each host
+    check_same("the config or the dataset", [fields, dataset.digest])
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)
     if config.init.torch and not (folder / CONFIG_FILE).exists():
         read_fitting(config.init.torch, trainer.spec)  # or the folder would belong to a run that cannot start
-    claim_workdir(folder, config, dataset)
-    with Interrupts() as interrupts:
+    first_alone(lambda: claim_workdir(folder, config, dataset))
+    with Interrupts(jax.process_count() > 1) as interrupts:
         return trainer.run(folder, interrupts)

@@ -23,13 +23,17 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Writes one JSON line and the TensorBoard scalars for every step; use as a context manager."""
 
-    def __init__(self, workdir: epath.Path, step: int) -> None:
+    def __init__(self, workdir: epath.Path, step: int, writes: bool = True) -> None:
         """Opens the log at a step; rows of later steps, left by a run that was cut off, are dropped.
 
         Args:
           workdir: The run's folder.
           step: Steps done so far.
+          writes: Whether this process of the run writes at all; only one may.
         """
+        self._writes = writes
+        if not writes:
+            return
         file = workdir / METRICS_FILE
         rows = [row for row in read_metrics(workdir) if row["step"] <= step]
         unfinished = file.with_name(file.name + ".unfinished")
@@ -42,8 +46,9 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
+        if self._writes:
+            self._file.close()
+            self._board.close()
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Adds rows; each has ``step`` and scalars.
@@ -51,6 +56,8 @@ class MetricsLog:
         Args:
           rows: New rows, in order of step.
         """
+        if not self._writes:
+            return
         self._file.write("".join(json.dumps(row) + "\n" for row in rows))
         self._file.flush()
         for row in rows:

@@ -62,14 +62,14 @@ def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh:
     return jax.jit(reconstruct, out_shardings=replicated(mesh))
 
 
-def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, np.ndarray]], norm_pix: bool) -> np.ndarray:
+def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, np.ndarray]], config: Config) -> np.ndarray:
     """Draws a picture: a row for each member, for each example the columns input, masked input, reconstruction.
 
     Args:
       layout: The layout.
       statistics: The dataset's statistics, to undo the normalisation.
       shown: What the function of `make_reconstruct` returned, as numpy.
-      norm_pix: Whether patches were predicted in normalised values, which the caption then says.
+      config: The experiment; the captions say what it does to brightness and scale.
 
     Returns:
       uint8 (height, width, 3).
@@ -77,9 +77,7 @@ def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, n
     rows = []
     for slot, images in zip(layout.slots, shown, strict=True):
         tiles = [tile for b in range(len(images["pixels"])) for tile in _tiles(slot, statistics[slot.sensor], images, b)]
-        rows.append(
-            np.concatenate([_caption(slot, images["time"], sum(t.shape[1] for t in tiles), norm_pix), np.concatenate(tiles, axis=1)])
-        )
+        rows.append(np.concatenate([_caption(slot, images["time"], sum(t.shape[1] for t in tiles), config), np.concatenate(tiles, axis=1)]))
     return np.concatenate(rows)
 
 
@@ -130,10 +128,11 @@ def _tile(image_HW3: np.ndarray) -> np.ndarray:
     return np.pad(np.asarray(picture), ((2, 2), (2, 2), (0, 0)), constant_values=255)
 
 
-def _caption(slot: Slot, time_B3: np.ndarray, width: int, norm_pix: bool) -> np.ndarray:
+def _caption(slot: Slot, time_B3: np.ndarray, width: int, config: Config) -> np.ndarray:
     band = Image.new("RGB", (width, 14), "white")
     shown = "/".join(slot.bands[c] for c in display_bands(slot))
     dates = ", ".join(f"{year:.0f} day {day + 1:.0f}" if known else "date unknown" for known, year, day in time_B3)
-    columns = "input, masked, reconstruction" + " (with the true mean and contrast of each patch)" * norm_pix
-    ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m  [{dates}]  {columns}", fill="black")
+    cropped = " before cropping" * (config.augment.crop_min_area < 1)
+    columns = "input, masked, reconstruction" + " (with the true mean and contrast of each patch)" * config.loss.norm_pix
+    ImageDraw.Draw(band).text((2, 1), f"{slot.sensor} {shown} {slot.gsd_m:g} m{cropped}  [{dates}]  {columns}", fill="black")
     return np.asarray(band)

@@ -13,6 +13,7 @@ import numpy as np
 from rsfm_jax.errors import InputError
 from rsfm_jax.models.build import Params
 from rsfm_jax.models.spec import ModelSpec
+from rsfm_jax.parallel.processes import say, whole
 from rsfm_jax.train.published_parts import RGB, PublishedParts, hidden_size
 from rsfm_jax.train.state import TrainState
 
@@ -73,8 +74,8 @@ def start_from_published(file: str, spec: ModelSpec, state: TrainState) -> Train
     Raises:
       InputError: see `load_published`.
     """
-    params, report = load_published(file, spec, jax.device_get(state.params))
-    print("\n".join(report), flush=True)
+    params, report = load_published(file, spec, whole(state.params))
+    say(*report)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state.params)
     return dataclasses.replace(state, params=jax.device_put(params, shardings, may_alias=False))  # the step donates them
 

@@ -12,14 +12,15 @@ from tqdm import tqdm
 class Progress:
     """A progress bar on a terminal, plain lines elsewhere; use as a context manager."""
 
-    def __init__(self, step: int, steps: int) -> None:
+    def __init__(self, step: int, steps: int, shows: bool = True) -> None:
         """Starts at a step.
 
         Args:
           step: Steps done so far.
           steps: Steps of the whole run.
+          shows: Whether this process of the run shows anything.
         """
-        self._live = sys.stderr.isatty()
+        self._shows, self._live = shows, shows and sys.stderr.isatty()
         form = "{n_fmt}/{total_fmt} |{bar}| {postfix} [{elapsed}<{remaining}]"
         self._bar = tqdm(total=steps, initial=step, disable=not self._live, bar_format=form, dynamic_ncols=True)
         self._first, self._steps = step, steps
@@ -37,6 +38,8 @@ class Progress:
           row: A row of metrics.jsonl with loss, lr, sets_per_s and data_wait_share.
           seconds: Time since the loop began.
         """
+        if not self._shows:
+            return
         step = row["step"]
         text = f"loss {row['loss']:.4f} lr {row['lr']:.2e} {row['sets_per_s']:.1f} sets/s wait {row['data_wait_share']:.1%}"
         if self._live:

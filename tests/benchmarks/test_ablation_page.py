@@ -24,7 +24,7 @@ def test_figures_are_means_over_seeds_and_prose_is_kept(tmp_path: pathlib.Path):
     done = {
         "steps": 10,
         "seeds": 2,
-        "config": {"batch": 64, "width": 192, "depth": 6},
+        "config": {"batch": 64, "width": 192, "depth": 6, "norm_pix": False},
         "probes": {"pixel": rows(0.5), "mae (last)": rows(0.7)},
         "losses": {"mae": [{"land_cover": 0.8}, {"land_cover": 0.9}]},
     }
@@ -34,6 +34,7 @@ def test_figures_are_means_over_seeds_and_prose_is_kept(tmp_path: pathlib.Path):
     assert cells[1:3] == ["0.705 ± 0.007", "0.250 ± 0.000"]
     assert len(cells) == 1 + 2 * len(PER_CLASS)
     assert "| mae | 0.850 |" in text
+    assert "Norm-pix" not in text
     page.write_text(text.replace("<!-- outcome -->\n", "<!-- outcome -->\nMasking matters.\n"))
     write_page(page, done)
     assert "Masking matters." in page.read_text()

@@ -151,7 +151,7 @@ def test_invalid_pixels_change_neither_loss_nor_gradients(tiny_dataset: Dataset,
 def slot_losses(layout: Layout, batch: Tree, masks: Masks, predicted: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
     """Errors and scored patches of each member."""
     return [
-        reconstruction_loss(p, patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch), hidden)
+        reconstruction_loss(p, patchify(member["pixels"], slot.patch), patchify(member["valid"], slot.patch), hidden, norm_pix=True)
         for slot, member, hidden, p in zip(layout.slots, batch["members"], masks.hidden, predicted, strict=True)
     ]
 

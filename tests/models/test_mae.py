@@ -7,20 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsfm_jax.config import AugmentConfig, Config
+from rsfm_jax.config import AugmentConfig, Config, LossConfig
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.models.build import AbstractModel, abstract_model, count_params, init_params, merge
 from rsfm_jax.models.mae import MAE
 from rsfm_jax.models.spec import model_spec, slot_key
-from rsfm_jax.train.step import loss_fn, read_batch
+from rsfm_jax.nn.patchify import patchify
+from rsfm_jax.train.step import loss_fn, predict, read_batch
 from tests import tiny_config
-from tests.helpers import batch_of
-
-
-def on_device(tree: Any) -> Any:
-    """Arrays as the jitted step sees them."""
-    return jax.tree.map(jnp.asarray, tree)
-
+from tests.helpers import batch_of, on_device
 
 Params = dict[str, Any]
 _CONFIG = tiny_config.get_config()
@@ -173,3 +168,17 @@ def test_crops_and_flips_change_what_is_learned_from_and_keep_the_invalid_out(mo
     assert abs(loss - plain) > 1e-3
     batch["members"][0]["pixels"][:, 5:9, 2:6] = np.nan
     assert float(augmented(params, batch)) == loss
+
+
+def test_without_norm_pix_the_loss_is_the_error_of_the_values(model: AbstractModel, params: Params, tiny_dataset: Dataset):
+    config, layout = tiny_config.get_config(), tiny_dataset.layouts[0]
+    config.loss = LossConfig(norm_pix=False)
+    batch = on_device(batch_of(tiny_dataset, layout))
+    view, masks = read_batch(config, layout, batch)
+    errors = []
+    parts = zip(layout.slots, view.batch["members"], predict(model, params, view, masks), masks.hidden, strict=True)
+    for slot, member, predicted, hidden in parts:
+        assert np.asarray(member["valid"]).all()
+        squares = np.square(np.asarray(predicted - patchify(member["pixels"], slot.patch))).mean(axis=-1)
+        errors.append(squares[np.asarray(hidden)].mean())
+    np.testing.assert_allclose(loss_fn(params, model, config, layout, batch)[0], np.mean(errors), rtol=1e-5)

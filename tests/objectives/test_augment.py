@@ -15,8 +15,9 @@ from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.objectives.augment import augment, cubic_weights
 from rsfm_jax.objectives.masking import sample_masks
 
-PIXELS, GSD_M = (24, 12), (10.0, 30.0)  # the second member reaches further than the first
-CENTRES_M = (0.0, 15.0)
+PIXELS = (24, 12)
+GSD_M = ((10.0, 8.0), (30.0, 24.0))  # along x and y
+CENTRES_M = ((0.0, 0.0), (95.0, -70.0))  # the second member reaches further than the first, but not to its left
 SLOPES = np.array([0.013, -0.007])
 
 
@@ -36,8 +37,8 @@ def centres(grid_4: np.ndarray, pixels: int) -> np.ndarray:
 def planes(count: int) -> dict[str, Any]:
     """Sets of two members that show one plane."""
     members = []
-    for pixels, gsd_m, at_m in zip(PIXELS, GSD_M, CENTRES_M, strict=True):
-        grid = np.array([at_m - pixels * gsd_m / 2, at_m + pixels * gsd_m / 2, gsd_m, gsd_m], np.float32)
+    for pixels, (wide_m, high_m), (x_m, y_m) in zip(PIXELS, GSD_M, CENTRES_M, strict=True):
+        grid = np.array([x_m - pixels * wide_m / 2, y_m + pixels * high_m / 2, wide_m, high_m], np.float32)
         image = ground(centres(grid, pixels)).astype(np.float32)
         repeated = [jnp.asarray(np.broadcast_to(x, (count, *x.shape))) for x in (image, np.ones_like(image, bool), grid)]
         members.append(dict(zip(("pixels", "valid", "grid_m"), repeated, strict=True)) | {"time": jnp.zeros((count, 3))})
@@ -52,7 +53,7 @@ def augmented(batch: dict[str, Any], seed: int = 0, **knobs: Any) -> dict[str, A
 
 def test_nothing_asked_for_changes_nothing():
     batch = planes(2)
-    assert augment(AugmentConfig(), jax.random.split(jax.random.key(0), 2), batch) is batch
+    assert augment(AugmentConfig(), jax.random.split(jax.random.key(0), 2), batch)["members"] is batch["members"]
 
 
 @pytest.mark.parametrize("box", [(0.0, 24.0), (3.25, 17.5), (0.0, 5.0), (20.5, 24.0)])
@@ -65,17 +66,17 @@ def test_weights_are_those_of_pillow(box: tuple[float, float]):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31 - 1), st.sampled_from([0.05, 0.2, 0.9]))
-def test_a_crop_shows_one_part_of_the_ground_in_every_member(seed: int, min_area: float):
-    before, after = planes(1), augmented(planes(1), seed, crop_min_area=min_area)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.3, 0.5, 0.9]), st.sampled_from([1.0, 4 / 3]))
+def test_a_crop_shows_one_part_of_the_ground_in_every_member(seed: int, min_area: float, aspect: float):
+    before, after = planes(1), augmented(planes(1), seed, crop_min_area=min_area, crop_max_aspect=aspect)
     shifts = []
     for pixels, old, new in zip(PIXELS, before["members"], after["members"], strict=True):
         ratio = new["grid_m"][0] / np.asarray(old["grid_m"])[0]
         assert min_area <= ratio[2] * ratio[3] * (1 + 1e-5)
         assert ratio.max() <= 1 + 1e-6
-        assert 3 / 4 - 1e-5 <= ratio[2] / ratio[3] <= 4 / 3 + 1e-5
+        assert 1 / aspect - 1e-5 <= ratio[2] / ratio[3] <= aspect + 1e-5
         np.testing.assert_allclose(ratio[:2], ratio[2:], rtol=1e-5)
-        inside = slice(3, -3)  # the kernel is cut off at the chip's edge, which a crop may touch
+        inside = slice(3, -3)  # the kernel is cut off at the edge of a chip, which a crop may touch
         errors = new["pixels"][0] - ground(centres(new["grid_m"][0], pixels))
         shifts.append(errors[inside, inside].mean())
         np.testing.assert_allclose(errors[inside, inside], shifts[-1], atol=1e-4)
@@ -85,34 +86,37 @@ def test_a_crop_shows_one_part_of_the_ground_in_every_member(seed: int, min_area
 
 def test_crops_differ_and_reach_the_least_area():
     grids = augmented(planes(400), crop_min_area=0.2)["members"][0]["grid_m"]
-    areas = grids[:, 2] * grids[:, 3] / GSD_M[0] ** 2
+    areas = grids[:, 2] * grids[:, 3] / np.prod(GSD_M[0])
     assert 0.2 <= areas.min() < 0.22
     assert areas.max() > 0.98
     assert areas.mean() == pytest.approx(0.6, abs=0.04)
 
 
-def _turns_seen(batch: dict[str, Any]) -> set[tuple[int, ...]]:
-    """For each example the matrix that brings the new ground coordinates to the old, which must be one for all members."""
-    matrices = [np.array(m) for m in ([[1, 0], [0, 1]], [[0, 1], [1, 0]])]
-    matrices = [m * np.array(signs) for m in matrices for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+MATRICES = [m * np.array(signs) for m in (np.eye(2), np.eye(2)[::-1]) for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+
+
+def _turns_seen(batch: dict[str, Any]) -> set[tuple[float, ...]]:
+    """For each example the matrix that brings the new ground coordinates to the old, up to the crop's centre; it must be one for all
+    members, and so must the centre.
+    """
     seen = set()
     for b in range(len(batch["members"][0]["pixels"])):
-        fits = [
-            tuple(m.ravel())
-            for m in matrices
-            if all(
-                np.allclose(member["pixels"][b], ground(centres(member["grid_m"][b], pixels) @ m), atol=1e-4)
-                for pixels, member in zip(PIXELS, batch["members"], strict=True)
-            )
-        ]
+        fits = []
+        for matrix in MATRICES:
+            parts = zip(PIXELS, batch["members"], strict=True)
+            errors = [m["pixels"][b] - ground(centres(m["grid_m"][b], pixels) @ matrix) for pixels, m in parts]
+            inside = np.concatenate([error[3:-3, 3:-3].ravel() for error in errors])
+            if np.ptp(inside) < 2e-4:
+                fits.append(tuple(matrix.ravel()))
         assert len(fits) == 1
         seen.add(fits[0])
     return seen
 
 
+@pytest.mark.parametrize("min_area", [1.0, 0.3])
 @pytest.mark.parametrize(("flip", "expected"), [("horizontal", 2), ("dihedral", 8)])
-def test_flips_mirror_pixels_and_grids_of_all_members_alike(flip: str, expected: int):
-    seen = _turns_seen(augmented(planes(64), flip=flip))
+def test_flips_mirror_pixels_and_grids_of_all_members_alike(flip: str, expected: int, min_area: float):
+    seen = _turns_seen(augmented(planes(64), flip=flip, crop_min_area=min_area))
     assert len(seen) == expected
     if flip == "horizontal":
         assert seen == {(1, 0, 0, 1), (-1, 0, 0, 1)}

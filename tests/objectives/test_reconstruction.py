@@ -25,7 +25,7 @@ def mae_loss(predicted: np.ndarray, values: np.ndarray, hidden: np.ndarray) -> f
 
 
 def mean_loss(*arguments: np.ndarray) -> jax.Array:
-    errors, patches = reconstruction_loss(*map(jnp.asarray, arguments))
+    errors, patches = reconstruction_loss(*map(jnp.asarray, arguments), norm_pix=True)
     return errors.sum() / patches.sum()
 
 
@@ -77,10 +77,10 @@ def test_a_wholly_invalid_patch_counts_nothing():
     hidden = np.ones((B, N), bool)
     without = mean_loss(predicted[:, 1:], values[:, 1:], valid[:, 1:], hidden[:, 1:])
     valid[:, 0] = False
-    errors, patches = reconstruction_loss(*map(jnp.asarray, (predicted, values, valid, hidden)))
+    errors, patches = reconstruction_loss(*map(jnp.asarray, (predicted, values, valid, hidden)), norm_pix=True)
     np.testing.assert_array_equal(patches, N - 1)
     np.testing.assert_allclose(errors.sum() / patches.sum(), without, rtol=1e-6)
-    errors, patches = reconstruction_loss(*map(jnp.asarray, (predicted, values, np.zeros_like(valid), hidden)))
+    errors, patches = reconstruction_loss(*map(jnp.asarray, (predicted, values, np.zeros_like(valid), hidden)), norm_pix=True)
     assert not errors.any()
     assert not patches.any()
 

@@ -1,5 +1,6 @@
 """The train step on several meshes, and the loop around it."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -9,17 +10,18 @@ import jax
 import numpy as np
 import pytest
 
-from rsfm_jax.config import Config
+from rsfm_jax.config import Config, LossConfig
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.builder import write_layout
+from rsfm_jax.nn.patchify import unpatchify
 from rsfm_jax.parallel.sharding import to_global
 from rsfm_jax.train.loop import NotFiniteError, Trainer, run_training
 from rsfm_jax.train.metrics import read_metrics
 from rsfm_jax.train.pictures import EXAMPLES, draw, make_reconstruct
-from rsfm_jax.train.step import example_keys
-from tests.helpers import Parts, batch_of, first_batches, parts, records
+from rsfm_jax.train.step import example_keys, predict, read_batch
+from tests.helpers import Parts, batch_of, first_batches, on_device, parts, records
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,9 @@ def test_a_loss_that_is_not_a_number_names_its_image_set(tiny: Config, tiny_path
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == list(range(1, step))
 
 
-def test_pictures(tiny: Config, tiny_dataset: Dataset):
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_pictures(tiny: Config, tiny_dataset: Dataset, norm_pix: bool):
+    tiny = dataclasses.replace(tiny, loss=LossConfig(norm_pix=norm_pix))
     layout = tiny_dataset.layouts[0]
     made = parts(tiny, tiny_dataset, 1, 1)
     batch = batch_of(tiny_dataset, layout)
@@ -145,7 +149,13 @@ def test_pictures(tiny: Config, tiny_dataset: Dataset):
         np.testing.assert_array_equal(images["reconstruction"][~hidden], member["pixels"][:EXAMPLES][~hidden])
         assert (images["reconstruction"][hidden] != member["pixels"][:EXAMPLES][hidden]).mean() > 0.9
         np.testing.assert_array_equal(images["valid"], member["valid"][:EXAMPLES])
-    picture = draw(layout, tiny_dataset.statistics, shown, norm_pix=True)
+    view, masks = read_batch(tiny, layout, on_device(batch))
+    predicted = predict(made.model, made.state.params, view, masks)
+    for slot, images, raw in zip(layout.slots, shown, predicted, strict=True):
+        plain = np.asarray(unpatchify(raw[:EXAMPLES], slot.patch, slot.grid, slot.grid))
+        same = np.isclose(images["reconstruction"], plain, atol=1e-4)[images["hidden"]].mean()
+        assert (same < 0.5) if norm_pix else (same == 1)
+    picture = draw(layout, tiny_dataset.statistics, shown, tiny)
     assert picture.dtype == np.uint8
     tile = 160 + 4
     assert picture.shape == (2 * (tile + 14), EXAMPLES * 3 * tile, 3)

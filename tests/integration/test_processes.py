@@ -1,0 +1,149 @@
+"""Runs of several processes on this machine, as a pod's hosts would run them: what they compute, and how they stop together."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rsfm_jax.train.metrics import read_metrics
+from tests.helpers import REPO, run_door, train_words
+
+_PATIENCE_S = 300
+ONE_DEVICE = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """Exit codes and outputs of all processes."""
+
+    codes: list[int]
+    outputs: list[str]
+
+
+@contextlib.contextmanager
+def processes(words: list[list[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Starts a process of one device for each list of words; none outlives the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    children = []
+    for i, own in enumerate(words):
+        place = [f"--coordinator={address}", f"--process_count={len(words)}", f"--process_index={i}"]
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "rsfm_jax.train", *own, *place],
+                cwd=REPO,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"XLA_FLAGS": ONE_DEVICE},
+            )
+        )
+    try:
+        yield children
+    finally:
+        for child in children:
+            child.kill()
+
+
+def ended(children: list[subprocess.Popen[str]]) -> Ended:
+    outputs = [child.communicate(timeout=_PATIENCE_S)[0] for child in children]
+    return Ended([child.returncode for child in children], outputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """Two processes, stopped by a signal to the second; four that go on; one that ends the run."""
+
+    two: Ended
+    stopped_at: int
+    saved: bool
+    four: Ended
+    workdir: pathlib.Path
+
+
+@pytest.fixture(scope="module")
+def story(tiny_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    workdir = tmp_path_factory.mktemp("processes") / "run"
+    words = train_words(tiny_path, workdir)
+    with processes([words] * 2) as children:
+        give_up = time.monotonic() + _PATIENCE_S
+        while len(read_metrics(workdir)) < 3 and children[0].poll() is None and time.monotonic() < give_up:
+            time.sleep(0.01)
+        children[1].send_signal(signal.SIGTERM)
+        two = ended(children)
+    stopped_at = len(read_metrics(workdir))
+    saved = (workdir / "checkpoints" / str(stopped_at)).is_dir()
+    with processes([words] * 4) as children:
+        four = ended(children)
+    return Story(two, stopped_at, saved, four, workdir)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(story: Story):
+    assert story.two.codes == [42, 42], story.two.outputs
+    assert 3 <= story.stopped_at < 40
+    assert f"stopped at step {story.stopped_at} of 40, saved" in story.two.outputs[0]
+    assert story.saved
+
+
+def test_more_processes_go_on_where_fewer_stopped(story: Story):
+    assert story.four.codes == [0] * 4, story.four.outputs
+    assert f"continuing at step {story.stopped_at} of 40" in story.four.outputs[0]
+    assert "4 device(s) of 4 processes" in story.four.outputs[0]
+    assert [row["step"] for row in read_metrics(story.workdir)] == list(range(1, 41))
+
+
+def test_several_processes_compute_what_one_computes(story: Story, trained: pathlib.Path):
+    ours, theirs = read_metrics(story.workdir), read_metrics(trained)
+    for name in ("loss", "grad_norm", "lr"):
+        np.testing.assert_allclose([row[name] for row in ours], [row[name] for row in theirs], rtol=2e-4)
+    assert [row["layout"] for row in ours] == [row["layout"] for row in theirs]
+
+
+def test_only_the_first_process_speaks(story: Story):
+    assert all("step " not in output and "layouts" not in output for output in (*story.two.outputs[1:], *story.four.outputs[1:]))
+
+
+def test_processes_given_different_configs_all_refuse(tiny_path: pathlib.Path, tmp_path: pathlib.Path):
+    words = train_words(tiny_path, tmp_path / "run")
+    with processes([words, [*words, "--config.mask.ratio=0.5"]]) as children:
+        both = ended(children)
+    assert both.codes == [2, 2], both.outputs
+    assert all("not the same in process 0 and in process 1" in output for output in both.outputs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_the_first_refuses_is_refused_by_all(tiny_path: pathlib.Path, tmp_path: pathlib.Path):
+    (tmp_path / "notes.txt").write_text("not a run")
+    with processes([train_words(tiny_path, tmp_path)] * 2) as children:
+        both = ended(children)
+    assert both.codes == [2, 2], both.outputs
+    assert "holds something that is not a run" in both.outputs[0]
+    assert "process 0 refused" in both.outputs[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--process_count=2"], "--process_count and --process_index need --coordinator=HOST:PORT"),
+        (["--coordinator=127.0.0.1"], "--coordinator=127.0.0.1: must be HOST:PORT"),
+        (["--coordinator=127.0.0.1:8476", "--process_count=2"], "needs --process_count (given: 2) and --process_index (given: None)"),
+        (["--coordinator=127.0.0.1:8476", "--process_count=2", "--process_index=2"], "--process_index (given: 2) from 0 to one less"),
+        (["--coordinator=127.0.0.1:8476", "--cluster"], "leave out --coordinator"),
+        (["--cluster"], "--cluster: JAX finds no cluster here"),
+    ],
+)
+def test_wrong_flags_are_refused(tiny_path: pathlib.Path, tmp_path: pathlib.Path, more: list[str], message: str):
+    done = run_door("rsfm_jax.train", *train_words(tiny_path, tmp_path / "run"), *more)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
