@@ -5,6 +5,7 @@ Paper: A2-MAE (arXiv 2406.08079). A variant is `MASK`, `MASK-nogeo`, `MASK-nogsd
     independent   every acquisition draws its own mask
     consistent    every slot hides the anchor's hidden ground
     anchor_aware  other sensors are consistent, other dates independent (the default of configs/a2mae.py)
+Targets are the values themselves: norm-pix throws away each patch's brightness, which the probed land cover needs (docs/ablation.md).
 `nogeo` leaves out the location, `nogsd` the code of the GSD and with it the metres in the positions. `mae` encodes every acquisition alone,
 with index positions and nothing else told but sensor and bands. All variants have equal steps, tokens and parameters of the blocks.
 Hardware: 2 CPU cores. Command: `python benchmarks/ablation.py --data=FOLDER --seeds=3`, or one run:
