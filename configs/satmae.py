@@ -9,7 +9,9 @@ Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/satmae.py:spectral --workdir=runs/satmae --config.data.path=data/run1`
 with `--config.model.width=768 ...` for other sizes. Layouts: for `spectral` one slot of sentinel2_l1c or sentinel2_l2a on a 10 m grid
 (B01, B09, B10 left out, as in the paper); for `temporal` several slots of one sensor.
-Expected loss: not measured at this size.
+Expected loss of `temporal` at small scale (`python benchmarks/loss_curves.py`: 128 x 4, 32 sets of three Sentinel-2 dates a step, one run;
+means of the 20 steps before): 1.64 at step 1, 0.82 at 50, 0.49 at 100, 0.42 at 200, 0.40 at 400; predicting each patch's mean scores 0.99.
+`spectral`, 32 chips of ten bands at 20 m: 2.00, 0.82, 0.72, 0.69, 0.68; 0.98. Not measured at the size above.
 """
 
 from configs.mae import plain_encoding

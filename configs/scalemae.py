@@ -4,7 +4,9 @@ Paper: Scale-MAE: A Scale-Aware Masked Autoencoder. The random crop rescales the
 decoder of two frequencies.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/scalemae.py:vit_l --workdir=runs/scalemae --config.data.path=data/single`
-Expected loss: not measured at these sizes.
+Expected loss at small scale (`python benchmarks/loss_curves.py`: 128 x 4, 32 chips of one Sentinel-2 date a step, one run; means of the 20
+steps before): 1.54 at step 1, 0.57 at 50, 0.42 at 100, 0.38 at 200, 0.37 at 400; predicting each patch's mean scores 0.99. Not measured at
+the sizes above.
 """
 
 from configs import mae

@@ -5,7 +5,9 @@ independently at 0.9. Like, not equal: the spectral place is a learned token of 
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/spectralgpt.py:vit_b --workdir=runs/spectralgpt --config.data.path=data/s2`
 Layouts: one slot of sentinel2_l1c or sentinel2_l2a with these twelve bands on one grid.
-Expected loss: not measured at these sizes.
+Expected loss at small scale (`python benchmarks/loss_curves.py`: 128 x 4, 32 chips of twelve bands at 60 m a step, one run; means of the 20
+steps before): 2.83 at step 1, 0.75 at 50, 0.72 at 100, 0.70 at 200, 0.68 at 400; predicting each patch's mean scores 0.92. Not measured at
+the sizes above.
 """
 
 from rsfm_jax.config import Config, EncodingConfig, MaskConfig, TokenizerConfig
