@@ -7,8 +7,8 @@ benchmarks/parity_mae.py proves loss, gradients and steps equal to those of the 
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/mae.py:vit_b --workdir=runs/mae --config.data.path=data/single`
 Expected loss at small scale (`python benchmarks/loss_curves.py`: 128 x 4, 32 chips of one Sentinel-2 date a step, one run; means of the 20
-steps before): 1.51 at step 1, 0.56 at 50, 0.41 at 100, 0.37 at 200 and 400; predicting each patch's mean scores 0.99. Crops are enlarged and
-so smooth, hence the low end. Not measured at the sizes above.
+steps before): 1.51 at step 1, 0.56 at 50, 0.41 at 100, 0.37 at 200 and 400; predicting each patch's mean scores 0.99. Crops are enlarged
+and so smooth, hence the low end. Not measured at the sizes above.
 """
 
 from rsfm_jax.config import AugmentConfig, Config, DataConfig, EncodingConfig, MaskConfig, OptimConfig
