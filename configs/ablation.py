@@ -13,8 +13,10 @@ Hardware: 2 CPU cores. Command: `python benchmarks/ablation.py --data=FOLDER --s
 Expected loss: docs/ablation.md.
 """
 
+import dataclasses
+
 from configs import demo
-from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, LossConfig, MaskConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, LossConfig, MaskConfig, OptimConfig, TrainConfig
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.layouts import Layout, Slot
 
@@ -57,17 +59,8 @@ def get_config(variant: str = "anchor_aware") -> Config:
         mask=MaskConfig(table=TABLES.get(mask, TABLES["random"])),
         encoding=encoding,
         loss=LossConfig(norm_pix=False),
-        model=ModelConfig(
-            width=128,
-            depth=4,
-            heads=4,
-            decoder_width=64,
-            decoder_depth=3,
-            decoder_heads=4,
-            joint=mask != "mae",
-            compute_dtype="float32",
-            remat="none",
-            unroll=0,
+        model=dataclasses.replace(
+            demo.get_config().model, width=128, depth=4, heads=4, decoder_width=64, decoder_depth=3, decoder_heads=4, joint=mask != "mae"
         ),
         optim=OptimConfig(base_lr=8e-3, warmup_steps=40),
         train=TrainConfig(steps=1300, log_every=100, checkpoint_every=500, picture_every=0),

@@ -41,8 +41,11 @@ def target_scale(
     Returns:
       Mean and scale, float32 (B, N, 1) each.
     """
+    if not norm_pix:
+        none = jnp.zeros((*values_BNP.shape[:2], 1), jnp.float32)
+        return none, none + 1
     mean, variance = patch_moments(values_BNP, valid_BNP)
-    return (mean, jnp.sqrt(variance + NORM_PIX_EPSILON)) if norm_pix else (jnp.zeros_like(mean), jnp.ones_like(mean))
+    return mean, jnp.sqrt(variance + NORM_PIX_EPSILON)
 
 
 def reconstruction_loss(

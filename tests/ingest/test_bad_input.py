@@ -16,7 +16,7 @@ def scenes(tmp_path) -> pathlib.Path:
     return folder
 
 
-def _refused(scenes: pathlib.Path, *words: str) -> None:
+def _assert_refused(scenes: pathlib.Path, *words: str) -> None:
     out = scenes.parent / "out" / "run1"
     out.parent.mkdir()
     assert_refused(run_door("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}"), *words)
@@ -24,23 +24,23 @@ def _refused(scenes: pathlib.Path, *words: str) -> None:
 
 
 def test_no_such_folder(tmp_path):
-    _refused(tmp_path / "scenes", f"--scenes={tmp_path / 'scenes'}: no such folder")
+    _assert_refused(tmp_path / "scenes", f"--scenes={tmp_path / 'scenes'}: no such folder")
 
 
 def test_a_folder_without_scenes(tmp_path):
     (tmp_path / "scenes").mkdir()
-    _refused(tmp_path / "scenes", "no scenes.yaml", "docs/data.md")
+    _assert_refused(tmp_path / "scenes", "no scenes.yaml", "docs/data.md")
 
 
 def test_a_missing_band_file(scenes):
     write_scenes_yaml(scenes, scene(bands={"elevation": "demm.tif"}))
-    _refused(scenes, "scenes.yaml", "scene 'one'", "band 'elevation'", "demm.tif does not exist", "did you mean 'dem.tif'?")
+    _assert_refused(scenes, "scenes.yaml", "scene 'one'", "band 'elevation'", "demm.tif does not exist", "did you mean 'dem.tif'?")
 
 
 def test_a_file_that_is_not_an_image(scenes):
     (scenes / "dem.tif").write_text("not an image")
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "scenes.yaml", "band 'elevation'", "dem.tif cannot be read as an image")
+    _assert_refused(scenes, "scenes.yaml", "band 'elevation'", "dem.tif cannot be read as an image")
 
 
 def _cut(path: pathlib.Path, size: int, share: float) -> None:
@@ -54,7 +54,7 @@ def _cut(path: pathlib.Path, size: int, share: float) -> None:
 def test_a_truncated_file(scenes, share):
     _cut(scenes / "dem.tif", 512, share)
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "band 'elevation'", "dem.tif cannot be read as an image", "truncated")
+    _assert_refused(scenes, "band 'elevation'", "dem.tif cannot be read as an image", "truncated")
 
 
 def test_a_file_with_a_broken_block_in_its_middle(scenes):
@@ -64,47 +64,47 @@ def test_a_file_with_a_broken_block_in_its_middle(scenes):
     content[len(content) // 2 : len(content) // 2 + 9000] = bytes(9000)
     (scenes / "dem.tif").write_bytes(content)
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "scene 'one'", "dem.tif cannot be read at")
+    _assert_refused(scenes, "scene 'one'", "dem.tif cannot be read at")
 
 
 def test_no_coordinate_system(scenes):
     write_geotiff(scenes / "dem.tif", np.ones((64, 64), np.int16), crs=None)
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "scenes.yaml", "dem.tif has no coordinate reference system", "gdal_edit.py -a_srs")
+    _assert_refused(scenes, "scenes.yaml", "dem.tif has no coordinate reference system", "gdal_edit.py -a_srs")
 
 
 def test_bands_in_different_coordinate_systems(scenes):
     write_geotiff(scenes / "green.tif", np.ones((64, 64), np.int16), crs="EPSG:32632")
     write_scenes_yaml(scenes, scene(sensor="naip", bands={"R": "dem.tif", "G": "green.tif"}))
-    _refused(scenes, "band 'G'", "green.tif is in EPSG:32632", "EPSG:32631", "describe them as two scenes")
+    _assert_refused(scenes, "band 'G'", "green.tif is in EPSG:32632", "EPSG:32631", "describe them as two scenes")
 
 
 def test_an_index_that_the_file_does_not_have(scenes):
     write_scenes_yaml(scenes, scene(bands={"elevation": {"file": "dem.tif", "index": 2}}))
-    _refused(scenes, "band 'elevation'", "index 2 does not exist", "has 1 band(s)")
+    _assert_refused(scenes, "band 'elevation'", "index 2 does not exist", "has 1 band(s)")
 
 
 def test_complex_numbers(scenes):
     write_geotiff(scenes / "dem.tif", np.ones((64, 64), np.complex64))
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "dem.tif holds complex64 values", "float32")
+    _assert_refused(scenes, "dem.tif holds complex64 values", "float32")
 
 
 def test_a_sensor_that_is_not_in_the_registry(scenes):
     write_scenes_yaml(scenes, scene(sensor="sentinel2_l2"))
-    _refused(scenes, "scenes.yaml", "scene 'one'", "'sentinel2_l2' is not in the registry", "did you mean 'sentinel2_l2a'?")
+    _assert_refused(scenes, "scenes.yaml", "scene 'one'", "'sentinel2_l2' is not in the registry", "did you mean 'sentinel2_l2a'?")
 
 
 def test_a_sentinel2_scene_without_its_baseline_offset(scenes):
     write_scenes_yaml(scenes, scene(sensor="sentinel2_l2a", bands={"B04": "dem.tif"}))
-    _refused(
+    _assert_refused(
         scenes, "scenes.yaml", "scene 'one'", "must state its baseline offset", "processing_baseline: 'NN.NN'", "baseline_offset_dn: 0"
     )
 
 
 def test_a_contradictory_baseline(scenes):
     write_scenes_yaml(scenes, scene(sensor="sentinel2_l2a", bands={"B04": "dem.tif"}, processing_baseline="05.09", baseline_offset_dn=0))
-    _refused(scenes, "scene 'one'", "baseline_offset_dn=0 contradicts processing_baseline=05.09", "-1000")
+    _assert_refused(scenes, "scene 'one'", "baseline_offset_dn=0 contradicts processing_baseline=05.09", "-1000")
 
 
 @pytest.mark.parametrize(
@@ -113,36 +113,36 @@ def test_a_contradictory_baseline(scenes):
 def test_a_date_that_does_not_parse(scenes, date, words):
     text = yaml.safe_dump({"scenes": [scene(acquired_utc="DATE")]}).replace("DATE", date)
     (scenes / "scenes.yaml").write_text(text)
-    _refused(scenes, "scenes.yaml", "does not parse", "write YYYY-MM-DD", *words)
+    _assert_refused(scenes, "scenes.yaml", "does not parse", "write YYYY-MM-DD", *words)
 
 
 def test_a_misspelt_field(scenes):
     write_scenes_yaml(scenes, scene(acquired_utc=None, aquired_utc="2020-01-01"))
-    _refused(scenes, "scenes.yaml", "scenes[0]", "unknown field 'aquired_utc'", "did you mean 'acquired_utc'?")
+    _assert_refused(scenes, "scenes.yaml", "scenes[0]", "unknown field 'aquired_utc'", "did you mean 'acquired_utc'?")
 
 
 def test_a_mask_that_does_not_cover_the_bands(scenes):
     write_geotiff(scenes / "mask.tif", np.zeros((64, 32), np.uint8))
     write_scenes_yaml(scenes, scene(mask={"file": "mask.tif", "invalid": [1]}))
-    _refused(scenes, "scene 'one'", "mask.tif does not cover the bands' ground")
+    _assert_refused(scenes, "scene 'one'", "mask.tif does not cover the bands' ground")
 
 
 def test_nothing_but_nodata(scenes):
     write_geotiff(scenes / "dem.tif", np.full((64, 64), -9999, np.int16), nodata=-9999)
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "no image set could be built", "a member has less than 0.5 valid pixels")
+    _assert_refused(scenes, "no image set could be built", "a member has less than 0.5 valid pixels")
 
 
 def test_the_same_value_everywhere(scenes):
     write_geotiff(scenes / "dem.tif", np.full((64, 64), 7, np.int16))
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "sensor 'dem', band 'elevation'", "is 7 in every valid pixel", "leave the band out")
+    _assert_refused(scenes, "sensor 'dem', band 'elevation'", "is 7 in every valid pixel", "leave the band out")
 
 
 def test_a_scene_too_small_for_a_chip(scenes):
     write_geotiff(scenes / "dem.tif", np.ones((6, 6), np.int16))
     write_scenes_yaml(scenes, scene())
-    _refused(scenes, "every scene is smaller than 8 pixels")
+    _assert_refused(scenes, "every scene is smaller than 8 pixels")
 
 
 @pytest.mark.parametrize("make", [lambda out: (out / "notes.txt").write_text("keep"), lambda out: (out.rmdir(), out.write_text("keep"))])
@@ -181,4 +181,4 @@ def test_values_outside_the_unit_s_range_are_refused(tmp_path):
     scenes.mkdir()
     write_geotiff(scenes / "dem.tif", elevation + np.arange(32, dtype=np.int16) % 7)
     write_scenes_yaml(scenes, scene(bands={"elevation": "dem.tif"}))
-    _refused(scenes, "scene 'one'", "band 'elevation'", "outside [-500, 9000] m", "nodata")
+    _assert_refused(scenes, "scene 'one'", "band 'elevation'", "outside [-500, 9000] m", "nodata")

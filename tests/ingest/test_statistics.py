@@ -43,7 +43,7 @@ def test_a_band_that_cannot_be_normalised_is_refused():
             statistics.to_dict({("dem", "elevation"): "m"})
 
 
-def _compare(dataset, summary):
+def _assert_statistics(dataset, summary):
     """Compares each statistic with numpy over the valid pixels of the records themselves."""
     pools = {}
     for layout in summary["layouts"]:
@@ -64,7 +64,7 @@ def _compare(dataset, summary):
 
 
 def test_statistics_are_numpys_over_the_kept_train_chips(demo_dataset, demo_summary):
-    _compare(demo_dataset, demo_summary)
+    _assert_statistics(demo_dataset, demo_summary)
 
 
 @pytest.mark.parametrize("resample", ["none", "bilinear", "average"])
@@ -76,7 +76,7 @@ def test_nodata_is_in_no_statistic(tmp_path, resample, nodata_in):
     write_geotiff(tmp_path / "scenes" / "dem.tif", values, nodata=-9999 if nodata_in == "file" else None)
     write_scenes_yaml(tmp_path / "scenes", scene(nodata=said))
     dataset, summary = ingest(tmp_path / "scenes", one_slot(resample=resample), min_valid_share=0.0)
-    _compare(dataset, summary)
+    _assert_statistics(dataset, summary)
     row = summary["statistics"]["dem"]["elevation"]
     assert row["min"] >= 100
     assert row["max"] < 900
@@ -94,4 +94,4 @@ def test_the_split_val_is_in_no_statistic(tmp_path):
     write_scenes_yaml(tmp_path / "scenes", scene())
     dataset, summary = ingest(tmp_path / "scenes", one_slot(), val_share=0.3, split_cell_m=400.0)
     assert set(summary["sets"]["dem"]) == {"train", "val"}
-    _compare(dataset, summary)
+    _assert_statistics(dataset, summary)
