@@ -6,7 +6,9 @@ its own exact count.
 Hardware: an accelerator or several.
 Command: `python -m rsfm_jax.train --config=configs/prithvi.py:vit_l --workdir=runs/prithvi --config.data.path=data/series`
 Layouts: several slots of one sensor and one grid.
-Expected loss: not measured at these sizes.
+Expected loss at small scale (`python benchmarks/loss_curves.py`: 128 x 4, 32 sets of three Sentinel-2 dates a step, one run; means of the
+20 steps before): 1.47 at step 1, 0.78 at 50, 0.47 at 100, 0.41 at 200 and 400; predicting each patch's mean scores 0.99. Not measured at
+the sizes above.
 """
 
 from rsfm_jax.config import Config, EncodingConfig, MaskConfig
