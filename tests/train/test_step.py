@@ -88,7 +88,7 @@ def test_one_program_for_each_layout(tiny: Config, tiny_dataset: Dataset):
     with BatchStream(tiny_dataset, tiny.data, 0, 0, 1) as stream:
         for step in range(12):
             layout, batch = stream.next(step)
-            state, _ = trainer.steps[layout.name](state, to_global(trainer.mesh, batch))
+            state, _ = trainer.steps[layout.name](state, to_global(trainer.program.mesh, batch))
     assert {name: step._cache_size() for name, step in trainer.steps.items()} == {"series": 1, "landsat": 1}
 
 
