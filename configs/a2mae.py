@@ -6,7 +6,7 @@ masking: it needs three members of one patch grid in every layout, and starts fr
 (`--config.init.torch=mae_pretrain_vit_large.pth --config.model.cls_token=True`).
 Hardware: an accelerator or several; on CPU use configs/demo.py.
 Command: `python -m rsfm_jax.train --config=configs/a2mae.py:vit_l --workdir=runs/run1 --config.data.path=data/run1`
-Expected loss: not measured at these sizes; configs/demo.py has a measured curve at toy size.
+Expected loss: not measured at these sizes; at toy size, from 1.80 to 0.77 in 700 steps (configs/demo.py, norm-pix).
 """
 
 from rsfm_jax.config import Config, DataConfig, EncodingConfig, OptimConfig, TokenizerConfig
