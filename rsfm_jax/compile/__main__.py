@@ -41,17 +41,23 @@ def _run() -> int:
     topology = parse_topology(cli.required_flag("topology", _TOPOLOGY.value, "v5p:8x8x8"), _SLICES.value)
     layouts = _layouts(config)
     prepare_compiler()
-    from rsfm_jax.compile.compiling import compile_report  # after the environment is set: these import jax
+    from rsfm_jax.compile.compiling import DoesNotFitError, compile_report  # after the environment is set: these import jax
     from rsfm_jax.compile.report import advice
     from rsfm_jax.train.program import make_program
 
     program = make_program(config, layouts, pod_devices(topology))
     code = EXIT_OK
+    divided = program.mesh.shape["fsdp"] * program.mesh.shape["tensor"]
     for layout in layouts:
-        report = compile_report(program, layout, topology)
+        try:
+            report = compile_report(program, layout, topology)
+        except DoesNotFitError as error:
+            print(error, file=sys.stderr, flush=True)
+            code = EXIT_DOES_NOT_FIT
+            continue
         print(report.to_json() if _JSON.value else report.to_text(), flush=True)
         if not report.fits:
-            print(advice(report, config), file=sys.stderr, flush=True)
+            print(advice(report, config, divided), file=sys.stderr, flush=True)
             code = EXIT_DOES_NOT_FIT
     return code
 

@@ -9,12 +9,15 @@ from rsfm_jax.compile.hlo import Program as Hlo
 from rsfm_jax.compile.hlo import collectives, largest_arrays
 from rsfm_jax.compile.report import Report, shard_bytes
 from rsfm_jax.compile.topology import Topology
-from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout
 from rsfm_jax.train.flops import step_flops
 from rsfm_jax.train.program import Program
 
 _LARGEST = 8
+
+
+class DoesNotFitError(RuntimeError):
+    """A program that the compiler cannot lay out at all."""
 
 
 def compile_report(program: Program, layout: Layout, topology: Topology) -> Report:
@@ -29,7 +32,7 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
       The report.
 
     Raises:
-      InputError: the compiler gave up on a single array.
+      DoesNotFitError: the compiler gave up on a single array.
     """
     abstract, batch = program.abstract, program.abstract_batch(layout)
     lowered = program.step(layout).lower(abstract, batch)  # pyright: ignore[reportFunctionMemberAccess]
@@ -39,31 +42,32 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise InputError(
-            f"{topology.name}, layout {layout.name}: the compiler finds no memory for a single array ({str(error).splitlines()[0]}); lower "
-            "config.data.global_batch_size"
+        raise DoesNotFitError(
+            f"{topology.name}, layout {layout.name}: the compiler finds no memory for a single array ({str(error).splitlines()[0]}); where "
+            "it is of the batch lower config.data.global_batch_size, where of the parameters raise config.parallel.fsdp"
         ) from None
     seconds = time.perf_counter() - begin
     memory, hlo = compiled.memory_analysis(), Hlo(compiled.as_text())
     found = collectives(hlo, topology.chips)
-    outside = [c.array_bytes for c in found if c.kind == "all-gather" and not c.inside_loop]
-    rows = program.config.data.global_batch_size // topology.chips
+    gathers = [c.largest_bytes for c in found if c.kind == "all-gather"]
+    rows, shape = program.config.data.global_batch_size, program.mesh.shape
+    state_bytes = shard_bytes(abstract.params) + shard_bytes(abstract.opt_state)
     return Report(
         layout=layout.name,
         topology=topology.name,
         slices=topology.slices,
         chips=topology.chips,
-        device_batch_size=rows,
+        device_batch_size=rows // (shape["data"] * shape["fsdp"]),
         params_bytes=shard_bytes(abstract.params),
         optimizer_bytes=shard_bytes(abstract.opt_state),
-        batch_bytes=shard_bytes(batch),
+        batch_bytes=memory.argument_size_in_bytes - state_bytes,
         activations_bytes=memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         program_bytes=memory.generated_code_size_in_bytes,
         hbm_bytes=topology.generation.hbm_bytes,
-        flops=step_flops(program.config, layout) * rows,
+        flops=step_flops(program.config, layout) * rows / topology.chips,
         peak_flops=topology.generation.peak_flops,
         collectives=found,
-        largest_gather=(max(outside, default=0), largest_layer_bytes(program)),
+        largest_gather=(max(gathers, default=0), largest_layer_bytes(program)),
         largest=largest_arrays(hlo, _LARGEST),
         compile_s=seconds,
     )

@@ -40,6 +40,7 @@ class Collective:
       kind: One of `KINDS`.
       array: The largest array it makes or takes, as ``bf16[1024,4096]``.
       array_bytes: Size of all its arrays, each whole.
+      largest_bytes: Size of the largest of them.
       sent_bytes: What each chip sends over its links each time, by the ring algorithm.
       times: How often it runs in one step.
       inside_loop: Whether it is in a loop over layers.
@@ -48,6 +49,7 @@ class Collective:
     kind: str
     array: str
     array_bytes: int
+    largest_bytes: int
     sent_bytes: int
     times: int
     inside_loop: bool
@@ -83,8 +85,10 @@ class Program:
             elif current is not None and (match := _INSTRUCTION.match(line)):
                 current.append(_instruction(match["name"], match["rest"], line))
 
-    def trips(self, condition: str) -> int:
-        """How often a loop runs: the constant its counter is compared with."""
+    def trips(self, line: str, condition: str) -> int:
+        """How often a loop runs: as its line says, or the constant that its counter is compared with."""
+        if match := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
+            return int(match[1])
         bounds = [int(m[1]) for i in self.computations[condition] if (m := re.search(r" constant\((\d+)\)", i.line))]
         if len(bounds) != 1:
             raise ValueError(f"loop condition {condition} has the constants {bounds}, not one")
@@ -99,7 +103,7 @@ class Program:
             yield name, instruction, times, looped
             called = {role: [c.strip().lstrip("%") for c in names.split(",")] for role, names in _CALLED.findall(instruction.line)}
             if instruction.opcode == "while":
-                trips = self.trips(called["condition"][0])
+                trips = self.trips(instruction.line, called["condition"][0])
                 yield from self._walk(called["body"][0], times * trips, True)
             elif instruction.opcode in ("fusion", "call", "conditional", "custom-call", "async-start"):
                 for role in ("calls", "to_apply", "branch_computations", "called_computations"):
@@ -175,9 +179,9 @@ def collectives(program: Program, devices: int) -> list[Collective]:
         kind = "reduce-scatter" if scatter else kind
         whole = size * chips if kind == "reduce-scatter" and not scatter else size  # of a plain one the result is a shard
         sent = {"all-reduce": 2 * whole * (chips - 1) // chips, "collective-permute": whole}.get(kind, whole * (chips - 1) // chips)
-        largest = max(arrays, key=lambda a: a[1])[0]
+        largest, largest_bytes = max(arrays, key=lambda a: a[1])
         if chips > 1:
-            found[key] = Collective(kind, largest, whole, sent, times, looped)
+            found[key] = Collective(kind, largest, whole, largest_bytes, sent, times, looped)
     return sorted(found.values(), key=lambda c: -c.sent_bytes * c.times)
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 
 from rsfm_jax.compile.hlo import KINDS, Collective
+from rsfm_jax.config import Config
 
 MIB = 2**20
+_AIM = 0.85  # share of the HBM that advice aims at
+_LARGE_STATE = 0.3  # share from which the state is worth dividing further
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +24,17 @@ class Report:
       topology: The topology's name.
       slices: Number of slices.
       chips: Chips of all slices.
-      device_batch_size: Image sets on each chip.
+      device_batch_size: Image sets on each chip (on each group of chips that a 'tensor' axis joins).
       params_bytes: Parameters.
       optimizer_bytes: Moments.
-      batch_bytes: The batch.
+      batch_bytes: The batch, and what the compiler pads of it and the state.
       activations_bytes: All the compiler needs besides: activations, gradients, buffers of collectives, copies.
       program_bytes: The program.
       hbm_bytes: What a chip has; 0 where unknown.
       flops: From shapes (`rsfm_jax.train.flops`), without recomputation.
       peak_flops: What a chip does in a second; 0 where unknown.
       collectives: The program's collectives.
-      largest_gather: The largest all-gather outside loops, and the largest parameter of one layer, in bytes.
+      largest_gather: The largest array that is gathered, and the largest parameter of one layer, in bytes.
       largest: The largest arrays: shape, bytes, operation.
       compile_s: Time the compiler took, seconds.
     """
@@ -118,33 +121,33 @@ def shard_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def advice(report: Report, config: Any) -> str:
+def advice(report: Report, config: Config, divided: int) -> str:
     """What does not fit, and what to change, for a report that does not fit.
 
     Args:
       report: The report.
       config: The config it was made from.
+      divided: By how many chips the mesh divides the parameters.
 
     Returns:
       Lines of text.
     """
-    over = report.total_bytes - report.hbm_bytes
+    over, rows = report.total_bytes - report.hbm_bytes, report.device_batch_size
     lines = [f"does not fit: {over / MIB:,.0f} MiB too much; the largest arrays of a chip are"]
     lines += [f"  {size / MIB:10,.0f} MiB  {shape:28} {source}" for shape, size, source in report.largest]
-    lines.append("to change:")
     state = report.params_bytes + report.optimizer_bytes
-    room = report.hbm_bytes * 0.85 - state - report.program_bytes
-    if room > 0:
-        share = room / (report.activations_bytes + report.batch_bytes)
-        rows = max(int(report.device_batch_size * share), 1)
-        if rows < report.device_batch_size:
-            lines.append(
-                f"  --config.data.global_batch_size={rows * report.chips}: {rows} image sets a chip, by what activations take now; or keep "
-                f"it with --config.train.microbatches={math.ceil(report.device_batch_size / rows)}"
-            )
+    room = report.hbm_bytes * _AIM - state - report.program_bytes
+    changes = []
+    parts = next((n for n in range(2, rows + 1) if rows % n == 0 and (report.activations_bytes + report.batch_bytes) / n <= room), None)
+    if parts:
+        batch = config.data.global_batch_size // parts
+        changes.append(
+            f"  --config.data.global_batch_size={batch}: {rows // parts} image sets a chip, by what activations take now; or keep it with "
+            f"--config.train.microbatches={parts * config.train.microbatches}"
+        )
     if config.model.remat != "full":
-        lines.append("  --config.model.remat=full: recompute the blocks in the backward pass")
-    divided = config.parallel.fsdp * config.parallel.tensor
-    if state > 0.3 * report.hbm_bytes and divided < report.chips:
-        lines.append(f"  --config.parallel.fsdp={min(2 * max(divided, 1), report.chips)} or more: the state takes {state / MIB:,.0f} MiB")
-    return "\n".join(lines)
+        changes.append("  --config.model.remat=full: recompute the blocks in the backward pass")
+    if (state > _LARGE_STATE * report.hbm_bytes or not changes) and divided < report.chips:
+        changes.append(f"  --config.parallel.fsdp={2 * config.parallel.tensor * max(divided // config.parallel.tensor, 1)} or more: ")
+        changes[-1] += f"the state takes {state / MIB:,.0f} MiB"
+    return "\n".join([*lines, "to change:", *(changes or ["  more chips, or a smaller model"])])

@@ -130,30 +130,31 @@ def placement(mesh: Mesh) -> MeshPlacement | None:
     return MeshPlacement(mesh) if mesh.size > 1 else None
 
 
-def process_share(mesh: Mesh, rows: int) -> tuple[int, int]:
-    """Which block of a global batch the devices of this process hold.
+def process_share(mesh: Mesh, rows: int) -> tuple[int, int, np.ndarray]:
+    """Which rows of a global batch the devices of this process hold.
 
     Args:
       mesh: The mesh.
       rows: Examples in the global batch.
 
     Returns:
-      The block's number, and the number of blocks. Processes that share the rows of a batch, because a 'tensor' axis spans them, have the
-      same number.
+      The share's number, the number of shares, and its rows, int (rows / shares,), rising; on a pod they need not be one block. Processes
+      that hold the same rows, because a 'tensor' axis spans them, have the same number.
 
     Raises:
-      InputError: the rows of this process are not one block.
+      InputError: the rows of the processes overlap without being the same, or are not as many each.
     """
-    held = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
-    spans = {index[0].indices(rows)[:2] for index in held if index is not None}
-    start, stop = min(first for first, _ in spans), max(last for _, last in spans)
-    size = stop - start
-    if sum(last - first for first, last in spans) != size or start % size or rows % size:
+    held: dict[int, set[int]] = {}
+    for device, index in batch_sharding(mesh).devices_indices_map((rows,)).items():
+        held.setdefault(device.process_index, set()).update(range(rows)[index[0]])
+    own = sorted(held[jax.process_index()])
+    shares = sorted({tuple(sorted(share)) for share in held.values()})
+    if sum(map(len, shares)) != rows or len({len(share) for share in shares}) > 1:
         raise InputError(
-            f"config.parallel={dict(mesh.shape)}: the devices of process {jax.process_index()} hold rows of a batch that are no one block; "
-            "let data x fsdp be a multiple or a divisor of the number of processes"
+            f"config.parallel={dict(mesh.shape)}: the processes' devices hold overlapping or uneven rows of a batch; let data x fsdp be a "
+            "multiple or a divisor of the number of processes"
         )
-    return start // size, rows // size
+    return shares.index(tuple(own)), len(shares), np.array(own)
 
 
 def to_global(mesh: Mesh, batch: Any) -> Any:

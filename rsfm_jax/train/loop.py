@@ -62,7 +62,7 @@ class Trainer:
         """
         self.config, self.dataset = config, dataset
         self.program = program = make_program(config, dataset.layouts)
-        self._share = process_share(program.mesh, config.data.global_batch_size)
+        *self._share, self._rows = process_share(program.mesh, config.data.global_batch_size)
         self.steps: dict[str, Step] = {layout.name: program.step(layout) for layout in dataset.layouts}  # compiled at their first batch
         self._reconstruct = {layout.name: make_reconstruct(program.model, config, layout, program.mesh) for layout in dataset.layouts}
         rows = config.data.global_batch_size
@@ -99,9 +99,10 @@ class Trainer:
                 while step < train.steps and not interrupts.stop(step):
                     state, step = self._advance(state, step, stream, clock), step + 1
                     saving = step % train.checkpoint_every == 0
-                    if saving or ((step - 1) % train.log_every == 0 and len(self._pending) > 1):
-                        progress.show(self._log(log, stream, clock, self._take_pending(behind=not saving)), clock.seconds)
-                    if train.picture_every and step % train.picture_every == 0:
+                    drawing = train.picture_every > 0 and step % train.picture_every == 0
+                    if saving or drawing or ((step - 1) % train.log_every == 0 and len(self._pending) > 1):
+                        progress.show(self._log(log, stream, clock, self._take_pending(behind=not (saving or drawing))), clock.seconds)
+                    if drawing:
                         with clock.spent_on("picture_s"):
                             self._draw(state, step, workdir, log)
                     if saving:
@@ -153,7 +154,6 @@ class Trainer:
         self._recent[layout.name] = batch
         with clock.spent_on("compile_s") if first else contextlib.nullcontext():
             state, metrics = self.steps[layout.name](state, placed)
-        clock.count(self._flops[layout.name])
         self._pending.append(Pending(step + 1, layout.name, metrics, batch["global_index"]))
         return state
 
@@ -174,13 +174,13 @@ class Trainer:
                 log.write(rows)
                 raise NotFiniteError(self._blame(pending, values, stream))
             rows.append(row)
+            clock.count(self._flops[pending.layout])
         rows[-1] |= clock.lap(len(rows))
         log.write(rows)
         return rows[-1]
 
     def _blame(self, pending: Pending, values: dict[str, np.ndarray], stream: BatchStream) -> str:
-        share = len(pending.global_index)
-        errors = values["example_errors"][self._share[0] * share :][:share]
+        errors = values["example_errors"][self._rows]
         bad = [int(i) for i, error in zip(pending.global_index, errors, strict=True) if not np.isfinite(error)]
         named = ", ".join(f"{stream.key(pending.layout, i)} (global index {i})" for i in bad[:5])
         where = f"in image sets {named}" if bad else "in the gradient, with every image set's error finite"

@@ -19,8 +19,9 @@ from rsfm_jax.config import Config
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import AbstractModel, Params
 from rsfm_jax.nn.patchify import patchify, unpatchify
+from rsfm_jax.nn.placing import placed_by
 from rsfm_jax.objectives.reconstruction import target_scale
-from rsfm_jax.parallel.sharding import replicated
+from rsfm_jax.parallel.sharding import placement, replicated
 from rsfm_jax.sensors import get_sensor
 from rsfm_jax.train.step import Batch, predict, read_batch
 
@@ -46,9 +47,11 @@ def make_reconstruct(model: AbstractModel, config: Config, layout: Layout, mesh:
     """
 
     def reconstruct(params: Params, batch: Batch) -> list[dict[str, jax.Array]]:
-        view, masks = read_batch(config, layout, batch)
+        with placed_by(placement(mesh)):
+            view, masks = read_batch(config, layout, batch)
+            predictions = predict(model, params, view, masks)
         shown = []
-        parts = zip(view.layout.slots, view.batch["members"], view.valid, predict(model, params, view, masks), masks.hidden, strict=True)
+        parts = zip(view.layout.slots, view.batch["members"], view.valid, predictions, masks.hidden, strict=True)
         for slot, member, observed, predicted, hidden in parts:
             values, valid = patchify(member["pixels"], slot.patch), patchify(observed, slot.patch)
             mean, scale = target_scale(values, valid, config.loss.norm_pix)
