@@ -47,6 +47,7 @@ from rsfm_jax.train.pretrained import load_published
 
 LIMITS = {"loss_rel": 1e-5, "grad_cos_min": 0.99999, "param_max_abs": 1e-5}
 MASK_RATIO, BATCH = 0.75, 2
+PLAIN = EncodingConfig("index", geo="none", time="none", identity="none", gsd=False, metadata_dropout=0.0)
 LEARNING_RATE, B1, B2, EPSILON, WEIGHT_DECAY = 1.5e-4, 0.9, 0.95, 1e-8, 0.05
 
 
@@ -78,16 +79,19 @@ SIZES = {
 }
 
 
+def camera(pixels: int, patch: int, bands: tuple[str, ...] = ("R", "G", "B")) -> Layout:
+    """A layout of one RGB camera."""
+    return Layout("camera", (Slot("neon_rgb", bands, 0.1, pixels=pixels, patch=patch),))
+
+
 def plain_mae(model: ModelConfig, patch: int, bands: tuple[str, ...] = ("R", "G", "B")) -> tuple[Layout, ModelSpec]:
-    """A layout of one RGB camera and MAE's own model for it: one kind of token, positions by index, told nothing else."""
-    layout = Layout("camera", (Slot("neon_rgb", bands, 0.1, pixels=4 * patch, patch=patch),))
-    encoding = EncodingConfig("index", geo="none", time="none", identity="none", gsd=False, metadata_dropout=0.0)
-    return layout, model_spec(Config(model=model, encoding=encoding), [layout])
+    """A camera's layout and MAE's own model for it: one kind of token, positions by index, told nothing else."""
+    layout = camera(4 * patch, patch, bands)
+    return layout, model_spec(Config(model=model, encoding=PLAIN), [layout])
 
 
-def reference(model: ModelConfig, patch: int, seed: int = 0) -> Any:
-    """The model of transformers as initialised, with random biases and norms, and queries and keys large enough to matter."""
-    torch.manual_seed(seed)
+def peer(model: ModelConfig, pixels: int, patch: int) -> Any:
+    """The model of transformers, as it initialises itself."""
     config = transformers.ViTMAEConfig(
         hidden_size=model.width,
         num_hidden_layers=model.depth,
@@ -97,13 +101,19 @@ def reference(model: ModelConfig, patch: int, seed: int = 0) -> Any:
         decoder_num_hidden_layers=model.decoder_depth,
         decoder_num_attention_heads=model.decoder_heads,
         decoder_intermediate_size=int(model.decoder_width * model.mlp_ratio),
-        image_size=4 * patch,
+        image_size=pixels,
         patch_size=patch,
         mask_ratio=MASK_RATIO,
         norm_pix_loss=True,
         layer_norm_eps=1e-6,
     )
-    built = transformers.ViTMAEForPreTraining(config)
+    return transformers.ViTMAEForPreTraining(config)
+
+
+def reference(model: ModelConfig, patch: int, seed: int = 0) -> Any:
+    """The peer with random biases and norms, and queries and keys large enough to matter."""
+    torch.manual_seed(seed)
+    built = peer(model, 4 * patch, patch)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
             if parameter.ndim == 1 or name.endswith("token"):  # biases, norms, class and mask token
@@ -147,15 +157,7 @@ def run_torch(size: Size, image: tuple[int, int], steps: int, folder: pathlib.Pa
     """
     model, (pixels, noise), losses = reference(size.model, size.patch), draw(size, image), []
     _save(model, folder / "start", gradients=False)
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    plain = [parameter for name, parameter in named if name.endswith("bias") or "norm" in name]
-    decayed = [parameter for name, parameter in named if not (name.endswith("bias") or "norm" in name)]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
-        lr=LEARNING_RATE,
-        betas=(B1, B2),
-        eps=EPSILON,
-    )
+    optimizer = adamw(model)
     grid = image[0] // size.patch, image[1] // size.patch
     for step in range(steps):
         set_positions(model, *grid)
@@ -168,6 +170,15 @@ def run_torch(size: Size, image: tuple[int, int], steps: int, folder: pathlib.Pa
         optimizer.step()
     _save(model, folder / "end", gradients=False)
     return losses
+
+
+def adamw(model: Any, **how: bool) -> torch.optim.Optimizer:
+    """MAE's AdamW for a peer: no decay on biases and norms."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    plain = [parameter for name, parameter in named if name.endswith("bias") or "norm" in name]
+    decayed = [parameter for name, parameter in named if not (name.endswith("bias") or "norm" in name)]
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(B1, B2), eps=EPSILON, **how)
 
 
 def _save(model: Any, folder: pathlib.Path, gradients: bool) -> None:

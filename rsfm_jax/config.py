@@ -219,6 +219,7 @@ class TrainConfig:
 
     steps: int = knob(100_000, "optimiser steps of the whole run")
     seed: int = knob(0, "seed of parameters, shuffling, layout order, crops and masks")
+    microbatches: int = knob(1, "parts of a batch that are worked out one after the other, to save memory", runtime=True)
     log_every: int = knob(10, "steps between lines of metrics.jsonl", runtime=True)
     checkpoint_every: int = knob(1000, "steps between checkpoints", runtime=True)
     keep_checkpoints: int = knob(3, "newest checkpoints that are kept", runtime=True)
@@ -226,7 +227,7 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
-        for field in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for field in ("steps", "microbatches", "log_every", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, field) >= 1, f"train.{field}", getattr(self, field), "at least 1")
         require(self.picture_every >= 0, "train.picture_every", self.picture_every, "zero or positive")
         require(0 <= self.seed < 2**31, "train.seed", self.seed, "in [0, 2**31)")
@@ -240,12 +241,20 @@ class ParallelConfig:
     fsdp: int = knob(1, "shards of parameters and optimiser state; the batch is divided too", runtime=True)
     tensor: int = knob(1, "shards of each layer's products", runtime=True)
     expert: int = knob(1, "shards of the experts", runtime=True)
+    max_whole_share: float = knob(
+        0.05, "with fsdp or tensor above 1: largest share of the parameters that all devices hold whole", runtime=True
+    )
+
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Sizes of the axes, in the mesh's order."""
+        return self.data, self.fsdp, self.tensor, self.expert
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
-        sizes = dataclasses.astuple(self)
+        sizes = self.sizes()
         require(all(s == -1 or s >= 1 for s in sizes), "parallel", sizes, "made of positive sizes or one -1")
         require(sizes.count(-1) <= 1, "parallel", sizes, "free of a second -1")
+        require(0 <= self.max_whole_share <= 1, "parallel.max_whole_share", self.max_whole_share, "in [0, 1]")
 
 
 @dataclasses.dataclass

@@ -154,5 +154,5 @@ def check_lonlat(lonlat_deg: np.ndarray) -> None:
         wrong = values[~(np.abs(values) <= limit)]
         if wrong.size:
             raise InputError(
-                f"{name} {wrong[0]:g} degrees: must be between {-limit:g} and {limit:g} (longitude comes first, then latitude)"
+                f"{name} {wrong[0]:.10g} degrees: must be between {-limit:g} and {limit:g} (longitude comes first, then latitude)"
             )

@@ -24,12 +24,8 @@ from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.layouts import Layout, Slot
-from rsfm_jax.models.build import abstract_model
-from rsfm_jax.models.spec import model_spec
-from rsfm_jax.parallel.mesh import make_mesh
-from rsfm_jax.train.optimizer import make_optimizer
-from rsfm_jax.train.state import abstract_state, init_state
-from rsfm_jax.train.step import make_step
+from rsfm_jax.train.program import make_program
+from rsfm_jax.train.state import init_state
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -138,13 +134,11 @@ class Parts:
 
 def parts(config: Config, dataset: Dataset, data: int, fsdp: int) -> Parts:
     """The jitted steps and the initial state of an experiment on the first data x fsdp devices."""
-    mesh = make_mesh(ParallelConfig(data, fsdp), jax.devices()[: data * fsdp])
-    spec = model_spec(config, dataset.layouts)
-    model = abstract_model(spec)
-    optimizer = make_optimizer(config, model.names)
-    abstract = abstract_state(model, optimizer, mesh)
-    steps = {layout.name: make_step(model, optimizer, config, layout, abstract, mesh) for layout in dataset.layouts}
-    return Parts(mesh, model, optimizer, abstract, steps, init_state(spec, optimizer, abstract, config.train.seed))
+    config = dataclasses.replace(config, parallel=ParallelConfig(data, fsdp))
+    made = make_program(config, dataset.layouts, jax.devices()[: data * fsdp])
+    steps = {layout.name: made.step(layout) for layout in dataset.layouts}
+    state = init_state(made.spec, made.optimizer, made.abstract, config.train.seed)
+    return Parts(made.mesh, made.model, made.optimizer, made.abstract, steps, state)
 
 
 def first_batches(dataset: Dataset, batch: int, steps: int) -> list[tuple[Layout, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -103,3 +104,14 @@ def test_every_experiment_file_says_what_it_is(repo: pathlib.Path):
         text = file.read_text().split('"""')[1]
         missing = [word for word in ("Paper:", "Hardware:", "Command:", "Expected loss") if word not in text]
         assert missing == [], f"{file.name}: {missing}"
+
+
+def test_every_experiment_file_has_a_figure_for_its_loss_or_names_the_page_that_has(repo: pathlib.Path):
+    figure = re.compile(r"\b\d+\.\d+\b")
+    for file in (repo / "configs").glob("*.py"):
+        said = file.read_text().split('"""')[1].split("Expected loss")[1]
+        if not figure.search(said):
+            pages = re.findall(r"docs/\w+\.md", said)
+            assert pages, f"{file.name}: neither a figure nor a page"
+            for page in pages:
+                assert figure.search((repo / page).read_text().partition("## Loss\n")[2]), f"{file.name}: {page}"

@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.geo import Rect, great_circle_m
+from rsfm_jax.geo import Rect, check_lonlat, great_circle_m
 from rsfm_jax.ingest.scenes import BandSource, Scene
 
 GSD_TOLERANCE = 0.01  # relative difference at which two pixel sizes still count as the same
@@ -121,7 +121,7 @@ def open_scene(scene: Scene) -> OpenScene:
 
     Raises:
       InputError: a file that is no image or is truncated, a band number the file does not have, no coordinate system, bands in
-        different coordinate systems, or a type of digital numbers that is not supported.
+        different coordinate systems, a corner that is not on Earth, or a type of digital numbers that is not supported.
     """
     bands: dict[str, BandRaster] = {}
     crs: CRS | None = None
@@ -146,6 +146,7 @@ def open_scene(scene: Scene) -> OpenScene:
                 raise InputError(f"{who}: is the same band {index} of {source.path} as {twice[0]!r}; name another file or index")
             crs = dataset.crs
             bands[name] = _band_raster(scene, source, index, dataset, who)
+            _check_on_earth(crs, bands[name], who)
     if scene.mask:
         who = f"{scene.described_in}: scene {scene.id!r}, mask"
         with reading(scene.mask.path, who) as dataset:
@@ -156,6 +157,19 @@ def open_scene(scene: Scene) -> OpenScene:
             dataset.read(scene.mask.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1))
     assert crs is not None, "a scene has at least one band"
     return OpenScene(scene, crs, bands, _is_metric(crs, next(iter(bands.values())).rect))
+
+
+def _check_on_earth(crs: CRS, raster: BandRaster, who: str) -> None:
+    corner = f"{who}: {raster.source.path} has a corner"
+    fix = "axes swapped, or a wrong geotransform or coordinate reference system? Correct it, as with gdal_edit.py -a_ullr or -a_srs"
+    try:
+        corners_deg = to_lonlat(crs, raster.rect.corners())
+    except Exception as error:  # GDAL's, of a class that rasterio does not make public
+        raise InputError(f"{corner} that is nowhere on Earth in {_name(crs)} ({error}); {fix}") from None
+    try:
+        check_lonlat(corners_deg)
+    except InputError as error:
+        raise InputError(f"{corner} at {error}; {fix}") from None
 
 
 def _is_metric(crs: CRS, rect: Rect) -> bool:

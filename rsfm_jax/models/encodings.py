@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.spec import ModelSpec, slot_key
 from rsfm_jax.nn.dates import TIME_FEATURES, prithvi_time, satmae_time, time_features
-from rsfm_jax.nn.layers import linear, token
+from rsfm_jax.nn.layers import Linear, token
 from rsfm_jax.nn.places import CARTESIAN_FEATURES, GEOSOT_FEATURES, cartesian_features, geosot_features, prithvi_place
 from rsfm_jax.nn.positions import GSD_FEATURES, encode_positions, gsd_features, patch_centres_m, patch_indices, resize_table, sincos
 
@@ -50,7 +50,7 @@ class Place(nnx.Module):
         self.kind = kind
         self.unknown = token(width, rngs)
         if kind in ("a2mae", "cartesian"):
-            self.proj = linear(GEOSOT_FEATURES if kind == "a2mae" else CARTESIAN_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
+            self.proj = Linear(GEOSOT_FEATURES if kind == "a2mae" else CARTESIAN_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
         elif kind == "prithvi":
             self.strength = strength(rngs)
 
@@ -84,7 +84,7 @@ class Time(nnx.Module):
         self.kind = kind
         self.unknown = token(width, rngs)
         if kind == "season":
-            self.proj = linear(TIME_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
+            self.proj = Linear(TIME_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
         elif kind == "prithvi":
             self.strength = strength(rngs)
 
@@ -130,7 +130,7 @@ class Encodings(nnx.Module):
         if encoding.identity == "slot":
             self.slot = nnx.Dict({slot_key(slot): token(width, rngs) for slot in spec.slots})
         if encoding.gsd:
-            self.gsd = linear(GSD_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
+            self.gsd = Linear(GSD_FEATURES, width, ("features", "embed"), jnp.float32, rngs)
         if encoding.time != "none":
             self.time = Time(encoding.time, self.tail["time"] or width, rngs)
         if encoding.geo != "none" and not (decoder and encoding.geo == "a2mae_released"):

@@ -15,7 +15,7 @@ from rsfm_jax.models.encoder import Encoder, attention_groups, with_class_token
 from rsfm_jax.models.encodings import Batch, Encodings, take_tokens
 from rsfm_jax.models.spec import ModelSpec
 from rsfm_jax.models.tokenizer import make_linears
-from rsfm_jax.nn.layers import layer_norm, linear, token
+from rsfm_jax.nn.layers import Linear, layer_norm, token
 from rsfm_jax.nn.patchify import patchify
 from rsfm_jax.nn.stack import BlockStack
 
@@ -33,7 +33,7 @@ class Decoder(nnx.Module):
         config = spec.config
         dtype, width = jnp.dtype(config.compute_dtype), config.decoder_width
         self.joint, self.cls_token = config.joint, config.cls_token
-        self.embed = linear(config.width, width, ("features", "embed"), dtype, rngs)
+        self.embed = Linear(config.width, width, ("features", "embed"), dtype, rngs)
         self.mask_token = token(width, rngs)
         self.encodings = Encodings(spec, width, True, rngs)
         self.blocks = BlockStack(

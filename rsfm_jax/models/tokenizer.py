@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Slot
 from rsfm_jax.models.spec import ModelSpec, slot_key
-from rsfm_jax.nn.layers import Block, linear
+from rsfm_jax.nn.layers import Block, Linear
 from rsfm_jax.nn.positions import sincos
 from rsfm_jax.sensors import SENSORS, Band, get_sensor
 
@@ -37,9 +37,9 @@ class SlotLinears(nnx.Module):
           rngs: Source of the initial parameters.
         """
 
-        def one(values: int) -> nnx.Linear:
+        def one(values: int) -> Linear:
             sizes, axes = ((values, width), ("values", "embed")) if embeds else ((width, values), ("embed", "values"))
-            return linear(*sizes, axes, dtype, rngs)
+            return Linear(*sizes, axes, dtype, rngs)
 
         self.slots = nnx.Dict({slot_key(slot): one(slot.patch_values) for slot in spec.slots})
 
@@ -69,10 +69,10 @@ class WaveLinears(nnx.Module):
         self.weight_tokens = nnx.Param(tokens(rngs.params(), (WEIGHT_TOKENS, WAVE_WIDTH)))
         self.bias_token = nnx.Param(tokens(rngs.params(), (1, WAVE_WIDTH)))
         self.codes = nnx.Dict({name: nnx.Param(tokens(rngs.params(), (1, WAVE_WIDTH))) for name in code_names()})
-        self.fc1 = linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
-        self.fc2 = linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
+        self.fc1 = Linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
+        self.fc2 = Linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
         self.block = Block(WAVE_WIDTH, _HEADS, 4.0, jnp.float32, rngs)
-        self.bandwidth = linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
+        self.bandwidth = Linear(WAVE_WIDTH, WAVE_WIDTH, ("features", "features"), jnp.float32, rngs)
         patches = sorted({slot.patch for slot in spec.slots})
         self.kernel = nnx.Dict({f"p{p}": _generated(p * p * width, (2.0 / (p * p + width)) ** 0.5, rngs) for p in patches})
         self.bias = nnx.Dict({f"p{p}": _generated(width if embeds else p * p, 0.02, rngs) for p in patches})
@@ -106,17 +106,9 @@ class WaveLinears(nnx.Module):
         return (x_BKX.reshape(B * K, X).astype(self.dtype) @ kernel + bias).reshape(B, K, -1).astype(jnp.float32)
 
 
-def _generated(outputs: int, size: float, rngs: nnx.Rngs) -> nnx.Linear:
+def _generated(outputs: int, size: float, rngs: nnx.Rngs) -> Linear:
     """A linear map from a normalised wave token to values of standard deviation ``size``."""
-    return nnx.Linear(
-        WAVE_WIDTH,
-        outputs,
-        kernel_init=nnx.with_partitioning(nnx.initializers.normal(size / WAVE_WIDTH**0.5), ("features", "embed")),
-        bias_init=nnx.with_partitioning(nnx.initializers.zeros_init(), ("embed",)),
-        dtype=jnp.float32,
-        param_dtype=jnp.float32,
-        rngs=rngs,
-    )
+    return Linear(WAVE_WIDTH, outputs, ("features", "embed"), jnp.float32, rngs, nnx.initializers.normal(size / WAVE_WIDTH**0.5))
 
 
 def _normalised(x_XW: jax.Array) -> jax.Array:

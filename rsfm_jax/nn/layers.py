@@ -16,31 +16,42 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
+from rsfm_jax.nn.placing import place_weight
+
 LAYER_NORM_EPSILON = 1e-6
 
 
-def linear(inputs: int, outputs: int, axes: tuple[str, str], dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
-    """A linear layer with Xavier-uniform kernel and zero bias (MAE's initialisation).
+class Linear(nnx.Module):
+    """A linear layer."""
 
-    Args:
-      inputs: Width of the input.
-      outputs: Width of the output.
-      axes: Logical names of the kernel's two axes.
-      dtype: Compute dtype.
-      rngs: Source of the initial kernel.
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        axes: tuple[str, str],
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        kernel_init: nnx.Initializer | None = None,
+    ) -> None:
+        """Builds the layer; its kernel is (inputs, outputs).
 
-    Returns:
-      The layer; its kernel is (inputs, outputs).
-    """
-    return nnx.Linear(
-        inputs,
-        outputs,
-        kernel_init=nnx.with_partitioning(nnx.initializers.xavier_uniform(), axes),
-        bias_init=nnx.with_partitioning(nnx.initializers.zeros_init(), (axes[1],)),
-        dtype=dtype,
-        param_dtype=jnp.float32,
-        rngs=rngs,
-    )
+        Args:
+          inputs: Width of the input.
+          outputs: Width of the output.
+          axes: Logical names of the kernel's two axes.
+          dtype: Compute dtype.
+          rngs: Source of the initial kernel.
+          kernel_init: How the kernel is drawn; Xavier-uniform by default, as in MAE. The bias starts at zero.
+        """
+        kernel_init = kernel_init or nnx.initializers.xavier_uniform()
+        self.axes, self.dtype = axes, dtype
+        self.kernel = nnx.Param(nnx.with_partitioning(kernel_init, axes)(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(nnx.with_partitioning(nnx.initializers.zeros_init(), (axes[1],))(rngs.params(), (outputs,)))
+
+    def __call__(self, x_XI: Float[Array, "X I"]) -> Float[Array, "X O"]:
+        """Maps (X, inputs) to (X, outputs), in the compute dtype."""
+        kernel = place_weight(jnp.asarray(self.kernel[...], self.dtype), self.axes)
+        return jnp.asarray(x_XI, self.dtype) @ kernel + jnp.asarray(self.bias[...], self.dtype)
 
 
 def token(width: int, rngs: nnx.Rngs) -> nnx.Param:
@@ -63,7 +74,7 @@ def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with fused qkv; softmax in float32."""
+    """Multi-head self-attention with fused qkv; softmax in float32, divided by its sum after the product with the values."""
 
     def __init__(self, width: int, heads: int, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Builds the projections.
@@ -75,8 +86,8 @@ class Attention(nnx.Module):
           rngs: Source of the initial parameters.
         """
         self.heads = heads
-        self.qkv = linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
-        self.proj = linear(width, width, ("heads", "embed"), dtype, rngs)
+        self.qkv = Linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
+        self.proj = Linear(width, width, ("heads", "embed"), dtype, rngs)
 
     def __call__(
         self, x_XD: Float[Array, "X D"], tokens: int, real_BT: Bool[Array, "B T"], groups_T: np.ndarray | None = None
@@ -100,9 +111,16 @@ class Attention(nnx.Module):
         if groups_T is not None:
             allowed = allowed & (groups_T[:, None] == groups_T[None, :])
         scores = jnp.where(allowed, scores, -1e9)
-        weights = jax.nn.softmax(scores, axis=-1).astype(v_BATE.dtype)
-        mixed = jnp.einsum("bats,base->bate", weights, v_BATE).transpose(0, 2, 1, 3)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        mixed = jnp.einsum("bats,base->bate", weights.astype(v_BATE.dtype), v_BATE, preferred_element_type=jnp.float32)
+        mixed = (mixed / weights.sum(axis=-1, keepdims=True)).astype(v_BATE.dtype).transpose(0, 2, 1, 3)
         return self.proj(mixed.reshape(-1, width))
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The exact GELU, by erf in float32; `jax.nn.gelu` takes erfc, which costs several times as much on a CPU."""
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
 class Mlp(nnx.Module):
@@ -117,12 +135,12 @@ class Mlp(nnx.Module):
           dtype: Compute dtype.
           rngs: Source of the initial parameters.
         """
-        self.fc1 = linear(width, hidden, ("embed", "mlp"), dtype, rngs)
-        self.fc2 = linear(hidden, width, ("mlp", "embed"), dtype, rngs)
+        self.fc1 = Linear(width, hidden, ("embed", "mlp"), dtype, rngs)
+        self.fc2 = Linear(hidden, width, ("mlp", "embed"), dtype, rngs)
 
     def __call__(self, x_XD: Float[Array, "X D"]) -> Float[Array, "X D"]:
         """Applies the MLP to (B * T, D)."""
-        return self.fc2(jax.nn.gelu(self.fc1(x_XD), approximate=False))
+        return self.fc2(gelu(self.fc1(x_XD)))
 
 
 class Block(nnx.Module):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from rsfm_jax.nn.layers import Block
+from rsfm_jax.nn.placing import place_rows
 
 LAYERS_AXIS = "layers"
 
@@ -61,7 +62,7 @@ class BlockStack(nnx.Module):
         graphdef, state = nnx.split(self.layers)
 
         def run(x_XD: jax.Array, layer: nnx.State) -> tuple[jax.Array, None]:
-            return nnx.merge(graphdef, layer)(x_XD, T, real_BT, groups_T), None
+            return place_rows(nnx.merge(graphdef, layer)(place_rows(x_XD), T, real_BT, groups_T)), None
 
         if self.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None

@@ -1,6 +1,8 @@
 """The training loop: read a batch, take a step, now and then log, draw and save; stop when asked; continue where it stopped."""
 
+import contextlib
 import dataclasses
+import json
 from typing import Any
 
 from etils import epath
@@ -13,22 +15,22 @@ from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import Batch, BatchStream
 from rsfm_jax.errors import EXIT_OK
 from rsfm_jax.layouts import Layout
-from rsfm_jax.models.build import abstract_model, count_params
-from rsfm_jax.models.spec import model_spec, token_layout
-from rsfm_jax.objectives.masking import visible_count
-from rsfm_jax.parallel.mesh import check_batch, make_mesh
+from rsfm_jax.models.build import count_params
+from rsfm_jax.parallel.chips import peak_flops
 from rsfm_jax.parallel.processes import check_same, first_alone, is_first, say
 from rsfm_jax.parallel.sharding import process_share, to_global
 from rsfm_jax.train.checkpoint import Checkpoints
+from rsfm_jax.train.flops import step_flops
+from rsfm_jax.train.goodput import PROCESS_BEGAN, Clock, cost_of_start, goodput, summary_line
 from rsfm_jax.train.interrupts import Interrupts
-from rsfm_jax.train.metrics import MetricsLog
-from rsfm_jax.train.optimizer import learning_rate, make_optimizer
+from rsfm_jax.train.metrics import MetricsLog, read_metrics
 from rsfm_jax.train.pictures import draw, make_reconstruct
 from rsfm_jax.train.pretrained import read_fitting, start_from_published
-from rsfm_jax.train.progress import Clock, Progress
-from rsfm_jax.train.state import TrainState, abstract_state, init_state
-from rsfm_jax.train.step import Step, make_step
-from rsfm_jax.train.workdir import CONFIG_FILE, claim_workdir, describe_run
+from rsfm_jax.train.program import make_program
+from rsfm_jax.train.progress import Progress
+from rsfm_jax.train.state import TrainState, init_state
+from rsfm_jax.train.step import Step
+from rsfm_jax.train.workdir import CONFIG_FILE, SUMMARY_FILE, claim_workdir, describe_run
 
 
 class NotFiniteError(RuntimeError):
@@ -59,22 +61,12 @@ class Trainer:
           InputError: a mesh or batch size that does not fit.
         """
         self.config, self.dataset = config, dataset
-        self.mesh = make_mesh(config.parallel)
-        check_batch(self.mesh, config.data.global_batch_size)
-        self._share = process_share(self.mesh, config.data.global_batch_size)
-        self.spec = model_spec(config, dataset.layouts)
-        for layout in dataset.layouts:
-            for slot in token_layout(layout, config.tokenizer).layout.slots:
-                visible_count(slot, config.mask.ratio)  # names a slot that the ratio leaves nothing
-        self.model = abstract_model(self.spec)
-        self.optimizer = make_optimizer(config, self.model.names)
-        self.abstract = abstract_state(self.model, self.optimizer, self.mesh)
-        layouts = {layout.name: layout for layout in dataset.layouts}
-        self.steps: dict[str, Step] = {  # compiled at their first batch
-            name: make_step(self.model, self.optimizer, config, layout, self.abstract, self.mesh) for name, layout in layouts.items()
-        }
-        self._reconstruct = {name: make_reconstruct(self.model, config, layout, self.mesh) for name, layout in layouts.items()}
-        self._schedule = learning_rate(config)
+        self.program = program = make_program(config, dataset.layouts)
+        self._share = process_share(program.mesh, config.data.global_batch_size)
+        self.steps: dict[str, Step] = {layout.name: program.step(layout) for layout in dataset.layouts}  # compiled at their first batch
+        self._reconstruct = {layout.name: make_reconstruct(program.model, config, layout, program.mesh) for layout in dataset.layouts}
+        rows = config.data.global_batch_size
+        self._flops = {layout.name: rows * step_flops(config, layout) for layout in dataset.layouts}
         self._pending: list[Pending] = []
         self._recent: dict[str, Batch] = {}
 
@@ -83,8 +75,8 @@ class Trainer:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, drawn from the seed; with config.init.torch published weights are put in, or an `InputError` raised."""
-        state = init_state(self.spec, self.optimizer, self.abstract, self.config.train.seed)
-        return start_from_published(self.config.init.torch, self.spec, state) if self.config.init.torch else state
+        state = init_state(self.program.spec, self.program.optimizer, self.program.abstract, self.config.train.seed)
+        return start_from_published(self.config.init.torch, self.program.spec, state) if self.config.init.torch else state
 
     def run(self, workdir: epath.Path, interrupts: Interrupts) -> int:
         """Trains to the last step or until asked to stop.
@@ -103,19 +95,23 @@ class Trainer:
             self._announce(step, workdir)
             run = describe_run(self.config, self.dataset)
             with MetricsLog(workdir, step, is_first()) as log, Progress(step, train.steps, is_first()) as progress:
-                clock = Clock(self.config.data.global_batch_size)
+                clock = self._clock(log)
                 while step < train.steps and not interrupts.stop(step):
                     state, step = self._advance(state, step, stream, clock), step + 1
                     saving = step % train.checkpoint_every == 0
-                    if step % train.log_every == 0 or saving:
-                        progress.show(self._log(log, stream, clock), clock.seconds)
+                    if saving or ((step - 1) % train.log_every == 0 and len(self._pending) > 1):
+                        progress.show(self._log(log, stream, clock, self._take_pending(behind=not saving)), clock.seconds)
                     if train.picture_every and step % train.picture_every == 0:
-                        self._draw(state, step, workdir, log)
+                        with clock.spent_on("picture_s"):
+                            self._draw(state, step, workdir, log)
                     if saving:
-                        checkpoints.save(step, state, stream.get_state(), run)
+                        with clock.spent_on("checkpoint_s"):
+                            checkpoints.save(step, state, stream.get_state(), run)
                 if self._pending:
-                    progress.show(self._log(log, stream, clock), clock.seconds)
+                    progress.show(self._log(log, stream, clock, self._take_pending(behind=False)), clock.seconds)
                 checkpoints.save(step, state, stream.get_state(), run)  # does nothing for a step already saved
+        if is_first():
+            say(summary_line(self._summarise(workdir)))
         if step < train.steps:
             say(f"stopped at step {step} of {train.steps}, saved; the same command continues there")
             return interrupts.exit_code or EXIT_OK
@@ -123,44 +119,62 @@ class Trainer:
         return EXIT_OK
 
     def _start(self, checkpoints: Checkpoints, stream: BatchStream) -> tuple[TrainState, int]:
-        restored = checkpoints.restore_latest(self.abstract)
+        restored = checkpoints.restore_latest(self.program.abstract)
         if restored is None:
             return self.initial_state(), 0
         state, position = restored
         stream.set_state(position)
         return state, int(state.step)
 
+    def _clock(self, log: MetricsLog) -> Clock:
+        peak = peak_flops(self.program.mesh.devices.flat[0])
+        cost = cost_of_start(log.kept, log.dropped, PROCESS_BEGAN)
+        return Clock(self.config.data.global_batch_size, peak and peak * self.program.mesh.size, cost)
+
+    def _summarise(self, workdir: epath.Path) -> dict[str, float]:
+        found = goodput(read_metrics(workdir))
+        (workdir / SUMMARY_FILE).write_text(json.dumps(found, indent=1) + "\n")
+        return found
+
     def _announce(self, step: int, workdir: epath.Path) -> None:
         layouts = ", ".join(f"{name} ({counts['train']} sets)" for name, counts in self.dataset.sets.items() if counts.get("train"))
-        mesh = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items())
-        where = f"{self.mesh.size} device(s)" + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
+        mesh = " x ".join(f"{axis} {size}" for axis, size in self.program.mesh.shape.items())
+        where = f"{self.program.mesh.size} device(s)" + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
         say(
-            f"{count_params(self.model.shapes) / 1e6:.1f} M parameters on {where}: {mesh}",
+            f"{count_params(self.program.model.shapes) / 1e6:.1f} M parameters on {where}: {mesh}",
             f"layouts: {layouts}",
             f"{'continuing at' if step else 'starting at'} step {step} of {self.config.train.steps} in {workdir}",
         )
 
     def _advance(self, state: TrainState, step: int, stream: BatchStream, clock: Clock) -> TrainState:
-        with clock.waiting():
+        with clock.spent_on("data_wait_s"):
             layout, batch = stream.next(step)
+        placed, first = to_global(self.program.mesh, batch), layout.name not in self._recent
         self._recent[layout.name] = batch
-        state, metrics = self.steps[layout.name](state, to_global(self.mesh, batch))
+        with clock.spent_on("compile_s") if first else contextlib.nullcontext():
+            state, metrics = self.steps[layout.name](state, placed)
+        clock.count(self._flops[layout.name])
         self._pending.append(Pending(step + 1, layout.name, metrics, batch["global_index"]))
         return state
 
-    def _log(self, log: MetricsLog, stream: BatchStream, clock: Clock) -> dict[str, Any]:
+    def _take_pending(self, behind: bool) -> list[Pending]:
+        """Steps to be logged; ``behind`` leaves the newest, so that the device has work while the others are read."""
+        count = len(self._pending) - int(behind)
+        taken, self._pending = self._pending[:count], self._pending[count:]
+        return taken
+
+    def _log(self, log: MetricsLog, stream: BatchStream, clock: Clock, steps: list[Pending]) -> dict[str, Any]:
         rows = []
-        for pending in self._pending:
+        for pending in steps:
             values = jax.device_get(pending.metrics)
-            row: dict[str, Any] = {"step": pending.step, "layout": pending.layout, "loss": float(values["loss"])}
-            row |= {"lr": float(np.asarray(self._schedule(pending.step - 1))), "grad_norm": float(values["grad_norm"])}
+            row: dict[str, Any] = {"step": pending.step, "layout": pending.layout}
+            row |= {name: float(values[name]) for name in ("loss", "lr", "grad_norm")}
             row |= {name: [float(x) for x in values[name]] for name in ("slot_losses", "slot_leaks")}
             if not (np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"])):
                 log.write(rows)
                 raise NotFiniteError(self._blame(pending, values, stream))
             rows.append(row)
         rows[-1] |= clock.lap(len(rows))
-        self._pending.clear()
         log.write(rows)
         return rows[-1]
 
@@ -178,7 +192,7 @@ class Trainer:
     def _draw(self, state: TrainState, step: int, workdir: epath.Path, log: MetricsLog) -> None:
         folder = workdir / "pictures"
         for name, batch in self._recent.items():
-            shown = self._reconstruct[name](state.params, to_global(self.mesh, batch))
+            shown = self._reconstruct[name](state.params, to_global(self.program.mesh, batch))
             if not is_first():
                 continue
             folder.mkdir(exist_ok=True)
@@ -208,7 +222,7 @@ def run_training(config: Config, workdir: str) -> int:
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)
     if config.init.torch and not (folder / CONFIG_FILE).exists():
-        read_fitting(config.init.torch, trainer.spec)  # or the folder would belong to a run that cannot start
+        read_fitting(config.init.torch, trainer.program.spec)  # or the folder would belong to a run that cannot start
     first_alone(lambda: claim_workdir(folder, config, dataset))
     with Interrupts(jax.process_count() > 1) as interrupts:
         return trainer.run(folder, interrupts)

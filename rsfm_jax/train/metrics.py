@@ -21,7 +21,12 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """Writes one JSON line and the TensorBoard scalars for every step; use as a context manager."""
+    """Writes one JSON line and the TensorBoard scalars for every step; use as a context manager.
+
+    Attributes:
+      kept: Rows of earlier starts, up to the step this one goes on from.
+      dropped: Rows of later steps, no longer in the file.
+    """
 
     def __init__(self, workdir: epath.Path, step: int, writes: bool = True) -> None:
         """Opens the log at a step; rows of later steps, left by a run that was cut off, are dropped.
@@ -32,12 +37,15 @@ class MetricsLog:
           writes: Whether this process of the run writes at all; only one may.
         """
         self._writes = writes
+        self.kept: list[dict[str, Any]] = []
+        self.dropped: list[dict[str, Any]] = []
         if not writes:
             return
         file = workdir / METRICS_FILE
-        rows = [row for row in read_metrics(workdir) if row["step"] <= step]
+        for row in read_metrics(workdir):
+            (self.kept if row["step"] <= step else self.dropped).append(row)
         unfinished = file.with_name(file.name + ".unfinished")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in self.kept))
         unfinished.replace(file)
         self._file = file.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)

@@ -1,9 +1,6 @@
 """The line on the terminal: step, loss, learning rate, image sets per second, share of time waiting for data, time left."""
 
-from collections.abc import Iterator
-import contextlib
 import sys
-import time
 from typing import Any
 
 from tqdm import tqdm
@@ -48,43 +45,3 @@ class Progress:
         else:
             left = seconds / max(step - self._first, 1) * (self._steps - step)
             print(f"step {step}/{self._steps} {text} ETA {left:.0f} s", flush=True)
-
-
-class Clock:
-    """Time spent in the loop, and how much of it was spent waiting for data."""
-
-    def __init__(self, batch: int) -> None:
-        """Starts now.
-
-        Args:
-          batch: Image sets in one step.
-        """
-        self._batch, self._begin = batch, time.perf_counter()
-        self._lap, self._waited = self._begin, 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.perf_counter() - self._begin
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
-        since = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - since
-
-    def lap(self, steps: int) -> dict[str, float]:
-        """Ends a lap.
-
-        Args:
-          steps: Steps done in it.
-
-        Returns:
-          ``sets_per_s``, ``data_wait_share`` and ``seconds`` of the lap.
-        """
-        now = time.perf_counter()
-        spent = now - self._lap
-        figures = {"sets_per_s": steps * self._batch / spent, "data_wait_share": self._waited / spent, "seconds": spent}
-        self._lap, self._waited = now, 0.0
-        return figures

@@ -16,11 +16,13 @@ from rsfm_jax.config import Config
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import AbstractModel, Params, merge
 from rsfm_jax.nn.patchify import patchify
+from rsfm_jax.nn.placing import place_rows, placed_by
 from rsfm_jax.objectives.augment import augment
 from rsfm_jax.objectives.masking import Masks, sample_masks
 from rsfm_jax.objectives.reconstruction import reconstruction_loss
 from rsfm_jax.objectives.views import View, whole_view, withhold
-from rsfm_jax.parallel.sharding import batch_sharding, replicated
+from rsfm_jax.parallel.sharding import batch_sharding, placement, replicated
+from rsfm_jax.train.optimizer import learning_rate
 from rsfm_jax.train.state import TrainState
 
 Batch = dict[str, Any]
@@ -53,8 +55,49 @@ def predict(model: AbstractModel, params: Params, view: View, masks: Masks) -> l
     return merge(model.graphdef, params)(view.layout, view.batch, masks, real_patches(view))
 
 
-def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout, batch: Batch) -> tuple[jax.Array, Metrics]:
+def scored_patches(view: View, masks: Masks) -> jax.Array:
+    """How many hidden patches of the batch have a valid value, for each token slot float32 (T,)."""
+    return jnp.stack([(hidden & real).sum() for hidden, real in zip(masks.hidden, real_patches(view), strict=True)]).astype(jnp.float32)
+
+
+def loss_fn(
+    params: Params, model: AbstractModel, config: Config, layout: Layout, batch: Batch, scored_T: jax.Array | None = None
+) -> tuple[jax.Array, Metrics]:
     """The loss of a batch: each token slot's mean error over its hidden patches, then the mean over slots that have any.
+
+    Args:
+      params: Parameters.
+      model: The model's definition.
+      config: The experiment.
+      layout: The batch's layout.
+      batch: From `rsfm_jax.data.stream`.
+      scored_T: Patches that the means are over, where this is a part of a larger batch: its part of the whole batch's loss is returned.
+
+    Returns:
+      The loss, and ``slot_losses`` (T,), ``slot_leaks`` (T,) and ``example_errors`` (B,) for the log.
+    """
+    view, masks = read_batch(config, layout, batch)
+    scored_T = scored_patches(view, masks) if scored_T is None else scored_T
+    predictions = predict(model, params, view, masks)
+    slot_errors, example_errors = [], jnp.zeros(batch["global_index"].shape)
+    parts = zip(view.layout.slots, view.batch["members"], view.valid, predictions, masks.hidden, strict=True)
+    for slot, member, valid, predicted, hidden in parts:
+        values, observed = patchify(member["pixels"], slot.patch), patchify(valid, slot.patch)
+        errors_B, patches_B = reconstruction_loss(predicted, values, observed, hidden, config.loss.norm_pix)
+        slot_errors.append(errors_B.sum())
+        example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(view.layout.slots)
+    slot_losses = jnp.stack(slot_errors) / jnp.maximum(scored_T, 1.0)
+    loss = slot_losses.sum() / jnp.maximum((scored_T > 0).sum(), 1)
+    leaks = jnp.stack([leak_B.mean() for leak_B in masks.leaks])
+    return loss, {"slot_losses": slot_losses, "slot_leaks": leaks, "example_errors": example_errors}
+
+
+def loss_and_gradient(
+    params: Params, model: AbstractModel, config: Config, layout: Layout, batch: Batch
+) -> tuple[tuple[jax.Array, Metrics], Params]:
+    """The loss of a batch, its metrics and its gradient, worked out in ``train.microbatches`` parts one after the other.
+
+    The parts' sum is the loss of the whole: means are over the patches of all of them. A part takes rows from every device.
 
     Args:
       params: Parameters.
@@ -64,21 +107,24 @@ def loss_fn(params: Params, model: AbstractModel, config: Config, layout: Layout
       batch: From `rsfm_jax.data.stream`.
 
     Returns:
-      The loss, and ``slot_losses`` (T,), ``slot_leaks`` (T,) and ``example_errors`` (B,) for the log.
+      As ``jax.value_and_grad`` of `loss_fn`.
     """
-    view, masks = read_batch(config, layout, batch)
-    predictions = predict(model, params, view, masks)
-    slot_losses, scored, example_errors = [], [], jnp.zeros(batch["global_index"].shape)
-    parts = zip(view.layout.slots, view.batch["members"], view.valid, predictions, masks.hidden, strict=True)
-    for slot, member, valid, predicted, hidden in parts:
-        values, observed = patchify(member["pixels"], slot.patch), patchify(valid, slot.patch)
-        errors_B, patches_B = reconstruction_loss(predicted, values, observed, hidden, config.loss.norm_pix)
-        slot_losses.append(errors_B.sum() / jnp.maximum(patches_B.sum(), 1.0))
-        scored.append(patches_B.sum() > 0)
-        example_errors += errors_B / jnp.maximum(patches_B, 1.0) / len(view.layout.slots)
-    loss = jnp.stack(slot_losses).sum() / jnp.maximum(jnp.stack(scored).sum(), 1)
-    leaks = jnp.stack([leak_B.mean() for leak_B in masks.leaks])
-    return loss, {"slot_losses": jnp.stack(slot_losses), "slot_leaks": leaks, "example_errors": example_errors}
+    parts, of = config.train.microbatches, jax.value_and_grad(loss_fn, has_aux=True)
+    if parts == 1:
+        return of(params, model, config, layout, batch)
+    scored_T = scored_patches(*read_batch(config, layout, batch))
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+    def add(sums: Any, part: Batch) -> tuple[Any, jax.Array]:
+        (loss, metrics), gradient = of(params, model, config, layout, place_rows(part), scored_T)
+        errors = metrics.pop("example_errors")
+        return jax.tree.map(jnp.add, sums, (loss, metrics, gradient)), errors
+
+    zeros_T = jnp.zeros_like(scored_T)
+    start = jnp.zeros(()), {"slot_losses": zeros_T, "slot_leaks": zeros_T}, jax.tree.map(jnp.zeros_like, params)
+    (loss, metrics, gradient), errors = jax.lax.scan(add, start, split)
+    metrics |= {"slot_leaks": metrics["slot_leaks"] / parts, "example_errors": errors.T.reshape(-1)}
+    return (loss, metrics), gradient
 
 
 def make_step(
@@ -96,14 +142,16 @@ def make_step(
 
     Returns:
       A function of (state, batch) to (state, metrics); the state given is donated. Metrics: ``loss``, ``slot_losses``,
-      ``slot_leaks``, ``example_errors``, ``grad_norm``.
+      ``slot_leaks``, ``example_errors``, ``grad_norm``, ``lr``.
     """
+    schedule = learning_rate(config)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, model, config, layout, batch)
+        with placed_by(placement(mesh)):
+            (loss, metrics), grads = loss_and_gradient(state.params, model, config, layout, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "lr": jnp.asarray(schedule(state.step))}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     placed = jax.tree.map(lambda leaf: leaf.sharding, abstract)

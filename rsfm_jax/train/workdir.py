@@ -3,6 +3,7 @@
 config.json       the resolved config and the dataset's digest
 checkpoints/      Orbax
 metrics.jsonl     one line per step
+summary.json      where the time went, over all starts, written as a process ends
 tensorboard/      the same, and the pictures
 pictures/         reconstructions
 """
@@ -18,6 +19,7 @@ from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.errors import InputError
 
 CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
 _PACKAGES = ("rsfm_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 

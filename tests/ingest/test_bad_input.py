@@ -16,10 +16,11 @@ def scenes(tmp_path) -> pathlib.Path:
     return folder
 
 
-def _assert_refused(scenes: pathlib.Path, *words: str) -> None:
+def _assert_refused(scenes: pathlib.Path, *words: str, config: pathlib.Path | None = None) -> None:
     out = scenes.parent / "out" / "run1"
     out.parent.mkdir()
-    assert_refused(run_door("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}"), *words)
+    more = [f"--config={config}"] if config else []
+    assert_refused(run_door("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}", *more), *words)
     assert list(out.parent.iterdir()) == []
 
 
@@ -71,6 +72,38 @@ def test_no_coordinate_system(scenes):
     write_geotiff(scenes / "dem.tif", np.ones((64, 64), np.int16), crs=None)
     write_scenes_yaml(scenes, scene())
     _assert_refused(scenes, "scenes.yaml", "dem.tif has no coordinate reference system", "gdal_edit.py -a_srs")
+
+
+RESAMPLED = """
+from rsfm_jax.config import Config, IngestConfig
+from rsfm_jax.layouts import Layout, Slot
+
+def get_config():
+    slot = Slot("dem", ("elevation",), 30.0, pixels=16, patch=4, resample="bilinear")
+    return Config(ingest=IngestConfig(layouts=(Layout("dem", (slot,)),)))
+"""
+
+
+@pytest.mark.parametrize("with_config", [False, True], ids=["drafted", "config"])
+@pytest.mark.parametrize(
+    ("crs", "left", "top", "pixel", "words"),
+    [
+        ("EPSG:4326", 10.0, 91.0, 3e-4, "has a corner at latitude 91 degrees: must be between -90 and 90"),
+        ("EPSG:4326", 43.5, 116.25, 3e-4, "has a corner at latitude 116.25 degrees"),  # swapped: 43.5 north, 116.25 east
+        ("EPSG:4326", 240.0, 40.0, 3e-4, "has a corner at longitude 240 degrees: must be between -180 and 180"),
+        ("EPSG:4326", 179.98095, 40.0, 3e-4, "has a corner at longitude 180.00015 degrees"),  # half a pixel beyond the antimeridian
+        ("EPSG:32631", 5e7, 4.8e6, 10.0, "has a corner that is nowhere on Earth in EPSG:32631"),
+    ],
+    ids=["above the pole", "swapped", "from 0 to 360", "half a pixel", "metres"],
+)
+def test_a_corner_that_is_not_on_earth(scenes, crs, left, top, pixel, words, with_config):
+    values = np.random.default_rng(0).integers(1, 9000, (64, 64)).astype(np.int16)
+    write_geotiff(scenes / "dem.tif", values, crs=crs, left=left, top=top, gsd=pixel)
+    write_scenes_yaml(scenes, scene())
+    (scenes.parent / "resampled.py").write_text(RESAMPLED)
+    config = scenes.parent / "resampled.py" if with_config else None
+    who = ("scenes.yaml", "scene 'one'", "band 'elevation'", "dem.tif")
+    _assert_refused(scenes, *who, words, "axes swapped", "gdal_edit.py -a_ullr", config=config)
 
 
 def test_bands_in_different_coordinate_systems(scenes):

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import a2mae
 from rsfm_jax.config import Config, EncodingConfig, ModelConfig, TokenizerConfig
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout, Slot
-import rsfm_jax.models.build  # noqa: F401 - allows building outside a mesh
+from rsfm_jax.models.build import AbstractModel, abstract_model, init_params, merge
 from rsfm_jax.models.encodings import Encodings, position_dims
 from rsfm_jax.models.spec import model_spec
+from rsfm_jax.train.step import loss_fn
 
 BANDS = ("B02", "B03")
 
@@ -74,6 +76,41 @@ def test_the_released_layout_is_256_bits_then_256_values_for_each_member():
     for b in range(2):
         parts = [sincos(index * float(m["grid_m"][b, 2 + axis]), 128) for m in given["members"] for axis, index in enumerate((column, row))]
         np.testing.assert_allclose(first[b, :, 256:], np.concatenate(parts, axis=-1), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def released() -> tuple[Config, Layout, AbstractModel, dict[str, Any]]:
+    """The released experiment for three members, as narrow as it may be and one block deep."""
+    config, layout = a2mae.get_config("vit_l_released"), layout_of(slot(10.0), slot(20.0), slot(60.0))
+    sizes = {"heads": 4, "decoder_width": 64, "decoder_heads": 4, "compute_dtype": "float32", "remat": "none"}
+    config.model = ModelConfig(width=256 * 4, depth=1, decoder_depth=1, mlp_ratio=1.0, **sizes)
+    spec = model_spec(config.validate(), [layout])
+    return config, layout, abstract_model(spec), jax.jit(lambda: init_params(spec, 0))()
+
+
+def test_the_released_decoder_is_told_the_index_times_gsd_of_the_member_alone(released: tuple[Config, Layout, AbstractModel, Any]):
+    _, layout, model, params = released
+    encodings, given = merge(model.graphdef, params).decoder.encodings, batch(layout)
+    column, row = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    for t, member in enumerate(given["members"]):
+        found = np.asarray(encodings(layout, given, t, None))
+        for b in range(2):
+            width_m, height_m = (float(side) for side in member["grid_m"][b, 2:])
+            expected = np.concatenate([sincos(column * width_m, 32), sincos(row * height_m, 32)], axis=-1)
+            np.testing.assert_allclose(found[b], expected, atol=1e-4)
+
+
+def test_a_step_of_the_released_layout_is_finite_and_reaches_every_parameter(released: tuple[Config, Layout, AbstractModel, Any]):
+    config, layout, model, params = released
+    rng, given = np.random.default_rng(0), batch(layout)
+    for member in given["members"]:
+        member["pixels"] = jnp.asarray(rng.normal(size=member["valid"].shape), jnp.float32)
+    given["global_index"] = jnp.arange(2, dtype=jnp.uint32)
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: loss_fn(p, model, config, layout, given)[0]))(params)
+    assert 0.5 < float(loss) < 5
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert np.isfinite(grad).all(), path
+        assert np.asarray(grad).any(), path
 
 
 def test_the_released_layout_asks_for_its_width_and_for_one_grid():

@@ -17,6 +17,7 @@ from rsfm_jax.models.build import abstract_model, init_params, merge
 from rsfm_jax.models.spec import ModelSpec, model_spec
 from rsfm_jax.models.tokenizer import WAVE_WIDTH, WaveLinears, code_names, wave_codes
 from rsfm_jax.sensors import SENSORS, Band, Sensor
+from rsfm_jax.train.step import loss_fn
 
 PATCH, WIDTH = 4, 32
 
@@ -44,11 +45,14 @@ def slot(sensor: str, bands: Sequence[str], pixels: int = 8) -> Slot:
     return Slot(sensor, tuple(bands), 10.0, pixels, PATCH)
 
 
-def spec_of(*slots: Slot) -> ModelSpec:
+def config() -> Config:
     sizes = ModelConfig(width=WIDTH, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, compute_dtype="float32")
     encoding = EncodingConfig("index", geo="none", time="none", identity="none", gsd=False)
-    config = Config(tokenizer=TokenizerConfig("wavelength"), encoding=encoding, model=sizes)
-    return model_spec(config, [Layout("all", (s,)) for s in slots])
+    return Config(tokenizer=TokenizerConfig("wavelength"), encoding=encoding, model=sizes)
+
+
+def spec_of(*slots: Slot) -> ModelSpec:
+    return model_spec(config(), [Layout("all", (s,)) for s in slots])
 
 
 def wave_linears(*slots: Slot, embeds: bool = True) -> WaveLinears:
@@ -126,11 +130,11 @@ def test_patches_are_multiplied_by_the_kernels_band_fastest():
 
 @pytest.fixture
 def hyper(made_up: Any) -> Slot:
-    """A slot of 198 bands, 400 to 2500 nm."""
-    return made_up(sensor("hyper", *(optical(f"h{i}", nm, 10.0) for i, nm in enumerate(np.linspace(400, 2500, 198)))))
+    """A slot of 200 bands, 400 to 2500 nm."""
+    return made_up(sensor("hyper", *(optical(f"h{i}", nm, 10.0) for i, nm in enumerate(np.linspace(400, 2500, 200)))))
 
 
-def test_embeddings_are_of_one_size_for_one_band_and_for_198(hyper: Slot):
+def test_embeddings_are_of_one_size_for_one_band_and_for_200(hyper: Slot):
     pan, rgb = slot("worldview2_pan", ("P",)), slot("naip", ("R", "G", "B"))
     linears = wave_linears(pan, rgb, hyper)
     sizes = {}
@@ -147,13 +151,26 @@ def test_embeddings_are_of_one_size_for_one_band_and_for_198(hyper: Slot):
         assert 0.4 * xavier < size < 1.4 * xavier, sizes
 
 
-def test_predictions_are_of_one_size_for_one_band_and_for_198(hyper: Slot):
+def test_predictions_are_of_one_size_for_one_band_and_for_200(hyper: Slot):
     pan = slot("worldview2_pan", ("P",))
     linears = wave_linears(pan, hyper, embeds=False)
     tokens = jax.random.normal(jax.random.key(1), (4, 16, WIDTH))
     few, many = (np.asarray(jax.jit(lambda x, s=s: linears(s, x))(tokens)) for s in (pan, hyper))
-    assert many.shape == (4, 16, 198 * PATCH * PATCH)
+    assert many.shape == (4, 16, 200 * PATCH * PATCH)
     assert 0.7 < many.std() / few.std() < 1.4
+
+
+def test_a_step_on_200_bands_is_finite_and_reaches_every_parameter(hyper: Slot):
+    layout, spec, rng = Layout("one", (hyper,)), spec_of(hyper), np.random.default_rng(0)
+    model, params = abstract_model(spec), jax.jit(lambda: init_params(spec, 0))()
+    pixels = jnp.asarray(rng.normal(size=(2, 8, 8, 200)), jnp.float32)
+    member = {"pixels": pixels, "valid": jnp.ones(pixels.shape, bool), "grid_m": jnp.ones((2, 4)), "time": jnp.zeros((2, 3))}
+    batch = {"global_index": jnp.arange(2, dtype=jnp.uint32), "members": [member], "place": {}}
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: loss_fn(p, model, config(), layout, batch)[0]))(params)
+    assert 0.5 < float(loss) < 5
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert np.isfinite(grad).all(), path
+        assert np.asarray(grad).any() or "['codes']" in jax.tree_util.keystr(path), path  # of radar and elevation
 
 
 def test_one_set_of_parameters_serves_any_number_of_bands(hyper: Slot):

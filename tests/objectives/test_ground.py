@@ -2,24 +2,26 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rsfm_jax.config import MaskConfig
 from rsfm_jax.layouts import Layout
-from rsfm_jax.objectives.ground import overlap_fractions
+from rsfm_jax.objectives.ground import draw_field, overlap_fractions
 from rsfm_jax.objectives.masking import Masks, visible_count
 from tests.objectives.drawing import PYRAMID, SAME_GROUND, THREE_GSDS, centred, draw, shared_areas, shares, slot
 
 LEVEL = 1 / 256  # shares of a patch closer than this count as equal
 EXACT = 2e-4  # float32 positions of small patches far from the set's centre
 
-# Where members lie and their GSD come from their grids, which are arrays: three programs for each policy do for all geometries.
+# Where members lie and their GSD come from their grids, which are arrays: four programs for each policy do for all geometries.
 CASES = (
     (Layout("squares", (slot(10.0, 64, 8), slot(20.0, 32, 4, "landsat8_l1"))), 0.75),
     (Layout("fine", (slot(10.0, 48, 4), slot(30.0, 10, 2, "landsat8_l1"))), 0.6),
     (Layout("coarse", (slot(10.0, 30, 5), slot(12.0, 48, 3, "landsat8_l1"))), 0.9),
+    (Layout("sixty", (slot(1.0, 32, 4), slot(60.0, 8, 2, "landsat8_l1"))), 0.75),  # fields are padded by the slots' own GSDs
 )
 
 
@@ -165,6 +167,17 @@ def test_no_patch_is_favoured_where_chips_cover_the_same_ground(anchor):
 def test_no_patch_is_favoured_where_counts_force_a_leak(anchor):
     layout = Layout("two", (slot(10.0, 64, 4), slot(40.0, 16, 4, "landsat8_l1")))
     assert_nobody_favoured(layout, MaskConfig(ratio=0.6, anchor=anchor), 2000)  # 102 of 256 patches are more than 6 of 16
+
+
+@pytest.mark.parametrize("leader", [0, 1])
+@pytest.mark.parametrize("layout", [layout for layout, _ in CASES], ids=lambda layout: layout.name)
+def test_a_field_reaches_as_far_as_any_member_that_was_snapped(layout, leader):
+    leads, member = layout.slots[leader], layout.slots[1 - leader]
+    field = draw_field(jax.random.key(0), layout.slots, leader, 1, jnp.ones(leads.tokens, bool))
+    for east_m, north_m in ((member.gsd_m, 0.0), (0.0, -member.gsd_m)):
+        grids = jnp.asarray(centred(member, east_m, north_m)), jnp.asarray(centred(leads))
+        for part in overlap_fractions(grids[0], member, grids[1], leads, field.pad):
+            np.testing.assert_allclose(part.sum(axis=1), 1.0, atol=EXACT)
 
 
 def test_overlap_fractions_are_areas_of_rectangles():

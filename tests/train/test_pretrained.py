@@ -206,7 +206,7 @@ def test_the_state_keeps_its_shardings_and_its_moments(starting: Config, tiny_da
     starting.parallel.fsdp = 4
     trainer = Trainer(starting, tiny_dataset)
     state = trainer.initial_state()
-    for leaf, abstract in zip(jax.tree.leaves(state), jax.tree.leaves(trainer.abstract), strict=True):
+    for leaf, abstract in zip(jax.tree.leaves(state), jax.tree.leaves(trainer.program.abstract), strict=True):
         assert (leaf.sharding, leaf.shape, leaf.dtype) == (abstract.sharding, abstract.shape, abstract.dtype)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.device_get(state.opt_state)))
     assert int(state.step) == 0

@@ -82,13 +82,15 @@ def test_keys_depend_on_seed_layout_and_index_alone(tiny_dataset: Dataset):
     np.testing.assert_array_equal(swapped, data[[3, 0]])
 
 
-def test_one_program_for_each_layout(tiny: Config, tiny_dataset: Dataset):
+def test_one_program_for_each_layout_and_no_hidden_transfer(tiny: Config, tiny_dataset: Dataset):
+    """Batches go to the devices and metrics come back by calls that say so; nothing else crosses."""
     trainer = Trainer(tiny, tiny_dataset)
     state = trainer.initial_state()
-    with BatchStream(tiny_dataset, tiny.data, 0, 0, 1) as stream:
-        for step in range(12):
+    with BatchStream(tiny_dataset, tiny.data, 0, 0, 1) as stream, jax.transfer_guard("disallow"):
+        for step in range(50):
             layout, batch = stream.next(step)
-            state, _ = trainer.steps[layout.name](state, to_global(trainer.mesh, batch))
+            state, metrics = trainer.steps[layout.name](state, to_global(trainer.program.mesh, batch))
+            assert jax.device_get(metrics)["lr"] >= 0
     assert {name: step._cache_size() for name, step in trainer.steps.items()} == {"series": 1, "landsat": 1}
 
 

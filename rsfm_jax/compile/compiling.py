@@ -1,0 +1,80 @@
+"""The true train step, compiled for devices that need not be there."""
+
+import time
+from typing import Any
+
+import jax
+
+from rsfm_jax.compile.hlo import Program as Hlo
+from rsfm_jax.compile.hlo import collectives, largest_arrays
+from rsfm_jax.compile.report import Report, shard_bytes
+from rsfm_jax.compile.topology import Topology
+from rsfm_jax.errors import InputError
+from rsfm_jax.layouts import Layout
+from rsfm_jax.train.flops import step_flops
+from rsfm_jax.train.program import Program
+
+_LARGEST = 8
+
+
+def compile_report(program: Program, layout: Layout, topology: Topology) -> Report:
+    """Compiles the step of one layout and reads what the compiler says of it.
+
+    Args:
+      program: A config laid out on the topology's devices.
+      layout: The layout.
+      topology: What the devices are.
+
+    Returns:
+      The report.
+
+    Raises:
+      InputError: the compiler gave up on a single array.
+    """
+    abstract, batch = program.abstract, program.abstract_batch(layout)
+    lowered = program.step(layout).lower(abstract, batch)  # pyright: ignore[reportFunctionMemberAccess]
+    begin = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"{topology.name}, layout {layout.name}: the compiler finds no memory for a single array ({str(error).splitlines()[0]}); lower "
+            "config.data.global_batch_size"
+        ) from None
+    seconds = time.perf_counter() - begin
+    memory, hlo = compiled.memory_analysis(), Hlo(compiled.as_text())
+    found = collectives(hlo, topology.chips)
+    outside = [c.array_bytes for c in found if c.kind == "all-gather" and not c.inside_loop]
+    rows = program.config.data.global_batch_size // topology.chips
+    return Report(
+        layout=layout.name,
+        topology=topology.name,
+        slices=topology.slices,
+        chips=topology.chips,
+        device_batch_size=rows,
+        params_bytes=shard_bytes(abstract.params),
+        optimizer_bytes=shard_bytes(abstract.opt_state),
+        batch_bytes=shard_bytes(batch),
+        activations_bytes=memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        program_bytes=memory.generated_code_size_in_bytes,
+        hbm_bytes=topology.generation.hbm_bytes,
+        flops=step_flops(program.config, layout) * rows,
+        peak_flops=topology.generation.peak_flops,
+        collectives=found,
+        largest_gather=(max(outside, default=0), largest_layer_bytes(program)),
+        largest=largest_arrays(hlo, _LARGEST),
+        compile_s=seconds,
+    )
+
+
+def largest_layer_bytes(program: Program) -> int:
+    """Size of the largest parameter of one layer, in the compute type."""
+    item = jax.numpy.dtype(program.config.model.compute_dtype).itemsize
+
+    def size(names: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> int:
+        return item * leaf.size // (leaf.shape[0] if names[0] == "layers" else 1)
+
+    sizes = jax.tree.map(size, program.model.names, program.model.shapes, is_leaf=lambda x: isinstance(x, tuple))
+    return max(jax.tree.leaves(sizes))

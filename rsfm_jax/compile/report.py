@@ -1,0 +1,150 @@
+"""What a pod would need, per chip, and whether it has it."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import jax
+
+from rsfm_jax.compile.hlo import KINDS, Collective
+
+MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The step of one layout on one topology; bytes and FLOPs are those of one chip and one step.
+
+    Attributes:
+      layout: The layout's name.
+      topology: The topology's name.
+      slices: Number of slices.
+      chips: Chips of all slices.
+      device_batch_size: Image sets on each chip.
+      params_bytes: Parameters.
+      optimizer_bytes: Moments.
+      batch_bytes: The batch.
+      activations_bytes: All the compiler needs besides: activations, gradients, buffers of collectives, copies.
+      program_bytes: The program.
+      hbm_bytes: What a chip has; 0 where unknown.
+      flops: From shapes (`rsfm_jax.train.flops`), without recomputation.
+      peak_flops: What a chip does in a second; 0 where unknown.
+      collectives: The program's collectives.
+      largest_gather: The largest all-gather outside loops, and the largest parameter of one layer, in bytes.
+      largest: The largest arrays: shape, bytes, operation.
+      compile_s: Time the compiler took, seconds.
+    """
+
+    layout: str
+    topology: str
+    slices: int
+    chips: int
+    device_batch_size: int
+    params_bytes: int
+    optimizer_bytes: int
+    batch_bytes: int
+    activations_bytes: int
+    program_bytes: int
+    hbm_bytes: int
+    flops: float
+    peak_flops: float
+    collectives: list[Collective]
+    largest_gather: tuple[int, int]
+    largest: list[tuple[str, int, str]]
+    compile_s: float
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of one chip while the step runs."""
+        return self.params_bytes + self.optimizer_bytes + self.batch_bytes + self.activations_bytes + self.program_bytes
+
+    @property
+    def hbm_share(self) -> float:
+        """Total over what a chip has."""
+        return self.total_bytes / self.hbm_bytes if self.hbm_bytes else math.nan
+
+    @property
+    def fits(self) -> bool:
+        """Whether a chip has enough; True where that is unknown."""
+        return not self.hbm_bytes or self.total_bytes <= self.hbm_bytes
+
+    @property
+    def gathers_one_layer(self) -> bool:
+        """Whether nothing larger than one layer's largest parameter is gathered at once."""
+        return self.largest_gather[0] <= self.largest_gather[1]
+
+    def sent_bytes(self) -> dict[str, int]:
+        """What each chip sends in one step, by kind of collective."""
+        sent: dict[str, int] = dict.fromkeys(KINDS, 0)
+        for collective in self.collectives:
+            sent[collective.kind] += collective.sent_bytes * collective.times
+        return dict(sent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON: fields, and what is worked out of them; without the single collectives."""
+        fields = dataclasses.asdict(self)
+        del fields["collectives"]
+        worked_out = {name: getattr(self, name) for name in ("total_bytes", "hbm_share", "fits", "gathers_one_layer")}
+        return fields | worked_out | {"collective_bytes": self.sent_bytes(), "collective_bytes_total": sum(self.sent_bytes().values())}
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(self.to_dict())
+
+    def to_text(self) -> str:
+        """A table for people."""
+        where = f"{self.topology}, {self.chips} chips" + (f" in {self.slices} slices" if self.slices > 1 else "")
+        rows = [f"layout {self.layout} on {where}, {self.device_batch_size} image sets on each; compiled in {self.compile_s:.0f} s", ""]
+        for name in ("params", "optimizer", "batch", "activations", "program", "total"):
+            rows.append(f"  {name:16}{getattr(self, f'{name}_bytes') / MIB:12,.0f} MiB")
+        if self.hbm_bytes:
+            rows.append(f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)")
+        rows += ["", f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP"]
+        if self.peak_flops and self.flops:
+            rows[-1] += f"  ({1e3 * self.flops / self.peak_flops:.1f} ms at the chip's peak)"
+        rows += ["", f"  {'collective':20}{'number':>8}{'MiB sent a step':>18}"]
+        for kind, sent in self.sent_bytes().items():
+            if number := sum(c.times for c in self.collectives if c.kind == kind):
+                rows.append(f"  {kind:20}{number:8}{sent / MIB:18,.1f}")
+        gather, layer = (size / MIB for size in self.largest_gather)
+        verdict = "one layer at a time" if self.gathers_one_layer else "MORE THAN ONE LAYER AT A TIME"
+        rows += ["", f"  largest gather {gather:.1f} MiB, largest parameter of a layer {layer:.1f} MiB: {verdict}"]
+        return "\n".join(rows)
+
+
+def shard_bytes(tree: Any) -> int:
+    """Bytes of one chip's part of a pytree of `jax.ShapeDtypeStruct` with shardings."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def advice(report: Report, config: Any) -> str:
+    """What does not fit, and what to change, for a report that does not fit.
+
+    Args:
+      report: The report.
+      config: The config it was made from.
+
+    Returns:
+      Lines of text.
+    """
+    over = report.total_bytes - report.hbm_bytes
+    lines = [f"does not fit: {over / MIB:,.0f} MiB too much; the largest arrays of a chip are"]
+    lines += [f"  {size / MIB:10,.0f} MiB  {shape:28} {source}" for shape, size, source in report.largest]
+    lines.append("to change:")
+    state = report.params_bytes + report.optimizer_bytes
+    room = report.hbm_bytes * 0.85 - state - report.program_bytes
+    if room > 0:
+        share = room / (report.activations_bytes + report.batch_bytes)
+        rows = max(int(report.device_batch_size * share), 1)
+        if rows < report.device_batch_size:
+            lines.append(
+                f"  --config.data.global_batch_size={rows * report.chips}: {rows} image sets a chip, by what activations take now; or keep "
+                f"it with --config.train.microbatches={math.ceil(report.device_batch_size / rows)}"
+            )
+    if config.model.remat != "full":
+        lines.append("  --config.model.remat=full: recompute the blocks in the backward pass")
+    divided = config.parallel.fsdp * config.parallel.tensor
+    if state > 0.3 * report.hbm_bytes and divided < report.chips:
+        lines.append(f"  --config.parallel.fsdp={min(2 * max(divided, 1), report.chips)} or more: the state takes {state / MIB:,.0f} MiB")
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""TPU pods by name, described by libtpu's compiler without the pod."""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.parallel.chips import TPU_PEAK_FLOPS
+
+_MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """What one chip has.
+
+    Attributes:
+      hbm_bytes: Memory that the compiler lets a program use.
+      peak_flops: bfloat16 FLOP/s.
+      dims: Dims of its topologies.
+      largest: Largest topology.
+    """
+
+    hbm_bytes: int
+    peak_flops: float
+    dims: int
+    largest: tuple[int, ...]
+
+
+GENERATIONS = {  # hbm_bytes as libtpu states it when a program does not fit
+    "v5e": Generation(16_128 * _MIB, TPU_PEAK_FLOPS["v5e"], 2, (16, 16)),
+    "v5p": Generation(98_038 * _MIB, TPU_PEAK_FLOPS["v5p"], 3, (16, 16, 24)),
+    "v6e": Generation(32_000 * _MIB, TPU_PEAK_FLOPS["v6e"], 2, (16, 16)),
+}
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any; without it comes a warning
+}
+_SMALL_V5P = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
+_FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A pod slice, or several.
+
+    Attributes:
+      name: As ``v5e:16x16``.
+      generation: Its chips.
+      slices: Number of equal slices, joined by the data-centre network.
+      chips: Chips of all slices.
+    """
+
+    name: str
+    generation: Generation
+    slices: int
+    chips: int
+
+
+def parse_topology(name: str, slices: int) -> Topology:
+    """Reads a topology's name.
+
+    Args:
+      name: Generation and chips along each dim, as ``v5p:8x8x8``.
+      slices: Number of slices.
+
+    Returns:
+      The topology.
+
+    Raises:
+      InputError: no such generation, or no such shape of it.
+    """
+    letter, _, shape = name.partition(":")
+    if letter not in GENERATIONS:
+        raise InputError(f"--topology={name}: no generation {letter!r} (there are {', '.join(GENERATIONS)}){nearest(letter, GENERATIONS)}")
+    generation = GENERATIONS[letter]
+    example = "x".join(map(str, generation.largest))
+    if not re.fullmatch(r"\d+(x\d+)*", shape) or shape.count("x") + 1 != generation.dims:
+        raise InputError(f"--topology={name}: must be {letter}: and {generation.dims} numbers, as {letter}:{example}")
+    sizes = tuple(int(size) for size in shape.split("x"))
+    if generation.dims == 2:
+        exists, has = sizes in _FLAT, ", ".join("x".join(map(str, dims)) for dims in _FLAT)
+    else:
+        fits = all(size % 4 == 0 and 0 < size <= most for size, most in zip(sorted(sizes), generation.largest, strict=True))
+        exists, has = fits or sizes in _SMALL_V5P, f"2x2x1, 2x2x2, 2x2x4, 2x4x4 and multiples of 4 along each dim up to {example}"
+    if not exists:
+        raise InputError(f"--topology={name}: {letter} has no such slice (there are {has})")
+    if slices < 1:
+        raise InputError(f"--slices={slices}: must be at least 1")
+    return Topology(name, generation, slices, math.prod(sizes) * slices)
+
+
+def prepare_compiler() -> None:
+    """Sets what libtpu reads from the environment; must come before jax is imported.
+
+    Raises:
+      InputError: libtpu is not installed.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError("--topology: the TPU compiler (libtpu) is not installed; pip install -c constraints.txt -e '.[tpu]'")
+    # without this flag a program that does not fit ends the compilation with its total alone
+    os.environ["LIBTPU_INIT_ARGS"] = (os.environ.get("LIBTPU_INIT_ARGS", "") + " --xla_tpu_no_crash_on_oom=true").strip()
+    os.environ |= _ENVIRONMENT
+
+
+def pod_devices(topology: Topology) -> list[Any]:
+    """The pod's devices, as a compiler knows them.
+
+    Args:
+      topology: The topology.
+
+    Returns:
+      One device for each chip; nothing can run on them.
+
+    Raises:
+      InputError: libtpu does not know the topology.
+    """
+    from jax.errors import JaxRuntimeError
+    from jax.experimental import topologies
+
+    slices = {"num_slices": topology.slices} if topology.slices > 1 else {}
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **slices)
+    except JaxRuntimeError as error:
+        raise InputError(f"--topology={topology.name}: the TPU compiler refuses it: {error}") from None
+    return list(described.devices)

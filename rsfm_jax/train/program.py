@@ -1,0 +1,89 @@
+"""What a run computes, before anything is allocated: model, optimiser, mesh, the state's places, and a step for each layout."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import optax
+
+from rsfm_jax.config import Config
+from rsfm_jax.layouts import Layout
+from rsfm_jax.models.build import AbstractModel, abstract_model
+from rsfm_jax.models.spec import ModelSpec, model_spec, token_layout
+from rsfm_jax.objectives.masking import visible_count
+from rsfm_jax.parallel.mesh import check_batch, make_mesh
+from rsfm_jax.parallel.sharding import batch_sharding, check_sharded
+from rsfm_jax.train.optimizer import make_optimizer
+from rsfm_jax.train.state import TrainState, abstract_state
+from rsfm_jax.train.step import Batch, Step, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A config laid out on devices.
+
+    Attributes:
+      config: The experiment.
+      layouts: The layouts of its image sets.
+      mesh: The devices.
+      spec: The model's spec.
+      model: The model's definition.
+      optimizer: The update rule.
+      abstract: Shapes, types and shardings of the state.
+    """
+
+    config: Config
+    layouts: tuple[Layout, ...]
+    mesh: Mesh
+    spec: ModelSpec
+    model: AbstractModel
+    optimizer: optax.GradientTransformation
+    abstract: TrainState
+
+    def step(self, layout: Layout) -> Step:
+        """The jitted step of one layout, compiled at its first batch."""
+        return make_step(self.model, self.optimizer, self.config, layout, self.abstract, self.mesh)
+
+    def abstract_batch(self, layout: Layout) -> Batch:
+        """Shapes, types and shardings of a batch of `rsfm_jax.data.stream`, on the mesh."""
+        placed, rows = batch_sharding(self.mesh), self.config.data.global_batch_size
+
+        def array(dtype: Any, *dims: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *dims), dtype, sharding=placed)
+
+        members = []
+        for slot in layout.slots:
+            image = (slot.pixels, slot.pixels, len(slot.bands))
+            member = {"pixels": array(jnp.float32, *image), "valid": array(jnp.bool_, *image)}
+            members.append(member | {"grid_m": array(jnp.float32, 4), "time": array(jnp.float32, 3)})
+        place = {"geosot": array(jnp.uint8, 256), "lonlat_deg": array(jnp.float32, 3)}
+        return {"global_index": array(jnp.uint32), "members": members, "place": place}
+
+
+def make_program(config: Config, layouts: tuple[Layout, ...], devices: list[Any] | None = None) -> Program:
+    """Lays a config out on devices; allocates nothing.
+
+    Args:
+      config: The experiment.
+      layouts: The layouts of its image sets.
+      devices: All devices of the run by default.
+
+    Returns:
+      The program.
+
+    Raises:
+      InputError: layouts, a mesh or a batch size that do not fit.
+    """
+    mesh = make_mesh(config.parallel, devices)
+    check_batch(mesh, config.data.global_batch_size, config.train.microbatches)
+    spec = model_spec(config, layouts)
+    for layout in layouts:
+        for slot in token_layout(layout, config.tokenizer).layout.slots:
+            visible_count(slot, config.mask.ratio)  # names a slot that the ratio leaves nothing
+    model = abstract_model(spec)
+    optimizer = make_optimizer(config, model.names)
+    abstract = abstract_state(model, optimizer, mesh)
+    check_sharded(mesh, abstract.params, config.parallel.max_whole_share)
+    return Program(config, layouts, mesh, spec, model, optimizer, abstract)

@@ -1,0 +1,122 @@
+"""The front door, with the real TPU compiler: a small model for a slice of four chips."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import pytest
+
+from rsfm_jax.compile.report import Report, advice
+from rsfm_jax.config import Config
+from rsfm_jax.models.build import abstract_model
+from rsfm_jax.models.spec import model_spec
+from rsfm_jax.train.flops import step_flops
+from tests.helpers import assert_refused, run_door
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed")
+SMALL = ("--config=tests/tiny_config.py", "--config.parallel.fsdp=2", "--config.data.global_batch_size=16", "--config.model.unroll=1")
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    """The tiny model's layout of two Landsats on four chips."""
+    done = run_door("rsfm_jax.compile", *SMALL, "--topology=v5e:2x2", "--json", timeout_s=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["layout"] for row in rows] == ["series", "landsat"]
+    return rows[1]
+
+
+@needs_libtpu
+@pytest.mark.xdist_group("libtpu")
+def test_what_a_pod_takes(report: dict[str, Any], tiny: Config):
+    assert (report["chips"], report["device_batch_size"], report["slices"]) == (4, 4, 1)
+    assert 2 * report["params_bytes"] <= report["optimizer_bytes"] <= 2 * report["params_bytes"] + 64  # two moments and counters
+    pixels = sum(slot.pixels**2 * len(slot.bands) for slot in tiny.ingest.layouts[1].slots)
+    assert report["batch_bytes"] == pytest.approx(4 * pixels * 5, rel=0.2)  # float32 pixels and bool valid; the rest is small
+    assert report["activations_bytes"] > 0
+    assert report["total_bytes"] == sum(report[f"{n}_bytes"] for n in ("params", "optimizer", "batch", "activations", "program"))
+    assert 0 < report["hbm_share"] < 0.85
+    assert report["fits"]
+    assert report["gathers_one_layer"]
+    assert report["flops"] == 4 * step_flops(tiny, tiny.ingest.layouts[1])
+
+
+@needs_libtpu
+@pytest.mark.xdist_group("libtpu")
+def test_parameters_alone_are_sent(report: dict[str, Any], tiny: Config):
+    """What is gathered and scattered over two chips is half of every kernel, the forward pass's and the backward pass's."""
+    model = abstract_model(model_spec(tiny, tiny.ingest.layouts))
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(model.shapes) if leaf.ndim >= 2) * 4
+    sent = report["collective_bytes"]
+    assert 0.3 * kernels < sent["reduce-scatter"] + sent["all-reduce"] < 2 * kernels
+    assert 0.3 * kernels < sent["all-gather"] < 2 * kernels
+    assert sent["all-to-all"] == 0
+
+
+def _report(**changed: Any) -> Report:
+    mib = 2**20
+    sizes = {"params_bytes": 2 * mib, "optimizer_bytes": 4 * mib, "batch_bytes": mib, "activations_bytes": 79 * mib, "program_bytes": mib}
+    largest = [("f32[8,3,96,96]", 30 * mib, "jit(step)/while/body/dot_general")]
+    fields = {"layout": "one", "topology": "v5e:2x2", "slices": 1, "chips": 4, "device_batch_size": 8, "hbm_bytes": 64 * mib, "flops": 1.0}
+    others = {"peak_flops": 1.0, "collectives": [], "largest_gather": (1, 2), "largest": largest, "compile_s": 1.0}
+    return Report(**(sizes | fields | others | changed))
+
+
+def test_what_does_not_fit_is_named_with_what_to_change(tiny: Config):
+    """85 % of 64 MiB less state and program is 47.4 MiB, of 80 MiB for 8 image sets: 4 fit."""
+    report = _report()
+    assert (report.total_bytes, report.fits) == (87 * 2**20, False)
+    said = advice(report, tiny)
+    assert "does not fit: 23 MiB too much" in said
+    assert "30 MiB  f32[8,3,96,96]" in said
+    assert "--config.data.global_batch_size=16: 4 image sets a chip" in said
+    assert "--config.train.microbatches=2" in said
+    assert "--config.model.remat=full" in said
+    assert "fsdp" not in said
+    tiny.model.remat = "full"
+    said = advice(_report(optimizer_bytes=40 * 2**20), tiny)
+    assert "remat" not in said
+    assert "--config.parallel.fsdp=2 or more: the state takes 42 MiB" in said
+
+
+def test_a_gather_of_several_layers_is_said():
+    assert "largest parameter of a layer 0.0 MiB: one layer at a time" in _report().to_text()
+    assert "MORE THAN ONE LAYER AT A TIME" in _report(largest_gather=(3, 2)).to_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--topology=v9:2x2",), ("no generation 'v9'", "v5e, v5p, v6e")),
+        (("--topology=v5e:3x5",), ("v5e has no such slice", "16x16")),
+        (("--topology=v5p:8x8",), ("v5p:", "3 numbers")),
+        (("--topology=v5p:8x8x7",), ("no such slice", "multiples of 4")),
+        (("--topology=v5e:4x4", "--slices=0"), ("--slices=0: must be at least 1",)),
+        ((), ("--topology is missing",)),
+        (("--topology=v5e:2x2", "--config.parallel.fsdp=3"), ("4 devices do not divide by 3",)),
+        (("--topology=v5e:2x2", "--config.data.global_batch_size=6"), ("must be a multiple of data x fsdp = 4",)),
+        (("--topology=v5e:2x2", "--config.data.path=/nowhere"), ("/nowhere", "no dataset.json there")),
+    ],
+)
+@pytest.mark.xdist_group("libtpu")
+@needs_libtpu
+def test_bad_input(words: tuple[str, ...], said: tuple[str, ...]):
+    assert_refused(run_door("rsfm_jax.compile", *SMALL, *words), *said)
+
+
+def test_without_libtpu(repo: pathlib.Path, tmp_path: pathlib.Path):
+    """An interpreter that does not see libtpu."""
+    hide = (
+        "import importlib.util as u, runpy, sys; find = u.find_spec; u.find_spec = lambda n, *a: None if n == 'libtpu' else find(n, *a); "
+    )
+    run = "sys.argv[0] = 'compile'; runpy.run_module('rsfm_jax.compile', run_name='__main__')"
+    words = [sys.executable, "-c", hide + run, *SMALL, "--topology=v5e:2x2"]
+    done = subprocess.run(words, cwd=repo, capture_output=True, text=True, check=False, env=os.environ)
+    assert_refused(done, "libtpu", "is not installed", "pip install")
