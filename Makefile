@@ -31,7 +31,7 @@ types: $(DEV)
 	  $(BIN)/pyright $$(git ls-files 'rsfm_jax/*.py' 'configs/*.py' 'examples/*.py' 'benchmarks/*.py' | grep -v -e ^rsfm_jax/torch/ -e ^rsfm_jax/export/parity.py -e ^benchmarks/parity_mae.py -e ^benchmarks/step.py); fi
 
 unit: $(DEV)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
 
 # PyTorch comes as its CPU wheel or not at all. Where there is none for this Python, what needs it is skipped, and says so.
 $(BASE): pyproject.toml constraints.txt

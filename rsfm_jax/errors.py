@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_OK = 0
+EXIT_CRASHED = 1
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 42
 EXIT_INTERRUPTED = 130

@@ -47,7 +47,6 @@ def _run() -> int:
 
     program = make_program(config, layouts, pod_devices(topology))
     code = EXIT_OK
-    divided = program.mesh.shape["fsdp"] * program.mesh.shape["tensor"]
     for layout in layouts:
         try:
             report = compile_report(program, layout, topology)
@@ -57,7 +56,7 @@ def _run() -> int:
             continue
         print(report.to_json() if _JSON.value else report.to_text(), flush=True)
         if not report.fits:
-            print(advice(report, config, divided), file=sys.stderr, flush=True)
+            print(advice(report, config, program.mesh.shape["fsdp"]), file=sys.stderr, flush=True)
             code = EXIT_DOES_NOT_FIT
     return code
 

@@ -34,7 +34,7 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
     Raises:
       DoesNotFitError: the compiler gave up on a single array.
     """
-    abstract, batch = program.abstract, program.abstract_batch(layout)
+    abstract, batch = program.held, program.abstract_batch(layout)
     lowered = program.step(layout).lower(abstract, batch)  # pyright: ignore[reportFunctionMemberAccess]
     begin = time.perf_counter()
     try:

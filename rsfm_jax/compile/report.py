@@ -30,9 +30,9 @@ class Report:
       batch_bytes: The batch, and what the compiler pads of it and the state.
       activations_bytes: All the compiler needs besides: activations, gradients, buffers of collectives, copies.
       program_bytes: The program.
-      hbm_bytes: What a chip has; 0 where unknown.
+      hbm_bytes: What a chip has.
       flops: From shapes (`rsfm_jax.train.flops`), without recomputation.
-      peak_flops: What a chip does in a second; 0 where unknown.
+      peak_flops: What a chip does in a second.
       collectives: The program's collectives.
       largest_gather: The largest array that is gathered, and the largest parameter of one layer, in bytes.
       largest: The largest arrays: shape, bytes, operation.
@@ -65,12 +65,12 @@ class Report:
     @property
     def hbm_share(self) -> float:
         """Total over what a chip has."""
-        return self.total_bytes / self.hbm_bytes if self.hbm_bytes else math.nan
+        return self.total_bytes / self.hbm_bytes
 
     @property
     def fits(self) -> bool:
-        """Whether a chip has enough; True where that is unknown."""
-        return not self.hbm_bytes or self.total_bytes <= self.hbm_bytes
+        """Whether a chip has enough."""
+        return self.total_bytes <= self.hbm_bytes
 
     @property
     def gathers_one_layer(self) -> bool:
@@ -82,7 +82,7 @@ class Report:
         sent: dict[str, int] = dict.fromkeys(KINDS, 0)
         for collective in self.collectives:
             sent[collective.kind] += collective.sent_bytes * collective.times
-        return dict(sent)
+        return sent
 
     def to_dict(self) -> dict[str, Any]:
         """JSON: fields, and what is worked out of them; without the single collectives."""
@@ -101,11 +101,9 @@ class Report:
         rows = [f"layout {self.layout} on {where}, {self.device_batch_size} image sets on each; compiled in {self.compile_s:.0f} s", ""]
         for name in ("params", "optimizer", "batch", "activations", "program", "total"):
             rows.append(f"  {name:16}{getattr(self, f'{name}_bytes') / MIB:12,.0f} MiB")
-        if self.hbm_bytes:
-            rows.append(f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)")
-        rows += ["", f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP"]
-        if self.peak_flops and self.flops:
-            rows[-1] += f"  ({1e3 * self.flops / self.peak_flops:.1f} ms at the chip's peak)"
+        rows += [f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)", ""]
+        peak_ms = 1e3 * self.flops / self.peak_flops
+        rows += [f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP  ({peak_ms:.1f} ms at the chip's peak)"]
         rows += ["", f"  {'collective':20}{'number':>8}{'MiB sent a step':>18}"]
         for kind, sent in self.sent_bytes().items():
             if number := sum(c.times for c in self.collectives if c.kind == kind):
@@ -121,13 +119,13 @@ def shard_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def advice(report: Report, config: Config, divided: int) -> str:
+def advice(report: Report, config: Config, fsdp: int) -> str:
     """What does not fit, and what to change, for a report that does not fit.
 
     Args:
       report: The report.
       config: The config it was made from.
-      divided: By how many chips the mesh divides the parameters.
+      fsdp: Size of the mesh's axis of that name.
 
     Returns:
       Lines of text.
@@ -147,7 +145,6 @@ def advice(report: Report, config: Config, divided: int) -> str:
         )
     if config.model.remat != "full":
         changes.append("  --config.model.remat=full: recompute the blocks in the backward pass")
-    if (state > _LARGE_STATE * report.hbm_bytes or not changes) and divided < report.chips:
-        changes.append(f"  --config.parallel.fsdp={2 * config.parallel.tensor * max(divided // config.parallel.tensor, 1)} or more: ")
-        changes[-1] += f"the state takes {state / MIB:,.0f} MiB"
+    if (state > _LARGE_STATE * report.hbm_bytes or not changes) and 2 * fsdp <= report.chips:
+        changes.append(f"  --config.parallel.fsdp={2 * fsdp} or more: the state takes {state / MIB:,.0f} MiB")
     return "\n".join([*lines, "to change:", *(changes or ["  more chips, or a smaller model"])])

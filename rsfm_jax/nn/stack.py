@@ -9,10 +9,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
+from rsfm_jax.nn.apart import LAYERS_AXIS, is_apart, layer
 from rsfm_jax.nn.layers import Block
 from rsfm_jax.nn.placing import place_rows
-
-LAYERS_AXIS = "layers"
 
 
 class BlockStack(nnx.Module):
@@ -33,7 +32,7 @@ class BlockStack(nnx.Module):
           unroll: Blocks per scan iteration; 0 unrolls all.
           rngs: Source of the initial parameters.
         """
-        self.remat, self.unroll = remat, unroll or depth
+        self.depth, self.remat, self.unroll = depth, remat, unroll or depth
 
         def build(key: jax.Array) -> nnx.State:
             return nnx.state(Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key)))
@@ -61,11 +60,16 @@ class BlockStack(nnx.Module):
         B, T, D = x_BTD.shape
         graphdef, state = nnx.split(self.layers)
 
-        def run(x_XD: jax.Array, layer: nnx.State) -> tuple[jax.Array, None]:
-            return place_rows(nnx.merge(graphdef, layer)(place_rows(x_XD), T, real_BT, groups_T)), None
+        def run(x_XD: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
+            return place_rows(nnx.merge(graphdef, block)(place_rows(x_XD), T, real_BT, groups_T)), None
 
         if self.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
             run = jax.checkpoint(run, policy=policy)
-        x_XD, _ = jax.lax.scan(run, x_BTD.reshape(B * T, D), state, unroll=self.unroll)
+        x_XD = x_BTD.reshape(B * T, D)
+        if is_apart(state):
+            for i in range(self.depth):
+                x_XD, _ = run(x_XD, layer(state, i))
+        else:
+            x_XD, _ = jax.lax.scan(run, x_XD, state, unroll=self.unroll)
         return x_XD.reshape(B, T, D)

@@ -3,8 +3,12 @@
 Every host of a pod, node of a cluster or task of Slurm runs the same command; JAX joins their devices into one mesh.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import json
+import os
+import sys
+import threading
 from typing import Any
 import zlib
 
@@ -12,10 +16,12 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from rsfm_jax.errors import InputError
+from rsfm_jax.errors import EXIT_BAD_INPUT, EXIT_CRASHED, InputError
+
+_LONGER_S = 60  # JAX's own patience ends later than ours: it ends in an abort with a stack trace
 
 
-def join(coordinator: str, count: int | None, index: int | None, cluster: bool) -> None:
+def join(coordinator: str, count: int | None, index: int | None, cluster: bool, timeout_s: int) -> None:
     """Joins the processes of a run; does nothing for a run of one. Must come before anything touches a device.
 
     Args:
@@ -23,16 +29,21 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool) 
       count: Number of processes, with ``coordinator``.
       index: This process's number, with ``coordinator``.
       cluster: Whether Cloud TPU, GKE, Slurm or Open MPI started the processes; JAX asks them.
+      timeout_s: How long to wait for the others, seconds. Then the process ends with a message: with exit code 2 where someone typed the
+        address, with 1 (which babysitters try again) where the cluster gave it.
 
     Raises:
       InputError: flags that do not go together, or no such cluster.
     """
+    if timeout_s < 1:
+        raise InputError(f"--join_timeout_s={timeout_s}: must be at least 1")
     if not coordinator:
         if count is not None or index is not None:
             raise InputError("--process_count and --process_index need --coordinator=HOST:PORT, the address of process 0")
         if cluster:
             try:
-                jax.distributed.initialize()
+                with _at_most(timeout_s, f"--cluster: the processes did not find each other in {timeout_s} s", EXIT_CRASHED):
+                    jax.distributed.initialize(initialization_timeout=timeout_s + _LONGER_S)
             except (ValueError, RuntimeError) as error:
                 raise InputError(
                     f"--cluster: JAX finds no cluster here ({str(error).splitlines()[0]}); inside Slurm start with srun, elsewhere give "
@@ -48,7 +59,28 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool) 
         raise InputError(
             f"--coordinator={coordinator}: needs --process_count (given: {count}) and --process_index (given: {index}) from 0 to one less"
         )
-    jax.distributed.initialize(coordinator, count, index)
+    late = f"process 0 does not answer in {timeout_s} s; start it there, and open the port to the other hosts"
+    if index == 0:
+        late = f"not all of {count} processes came in {timeout_s} s; start those with --process_index=1 to {count - 1}, with this address"
+    with _at_most(timeout_s, f"--coordinator={coordinator}: {late} (--join_timeout_s=N waits longer)", EXIT_BAD_INPUT):
+        jax.distributed.initialize(coordinator, count, index, initialization_timeout=timeout_s + _LONGER_S)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: int, message: str, code: int) -> Iterator[None]:
+    """Ends the process with a message and an exit code where the block takes longer."""
+
+    def give_up() -> None:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        os._exit(code)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def is_first() -> bool:

@@ -13,6 +13,7 @@ _CLUSTER = flags.DEFINE_bool("cluster", False, "one of the processes that Cloud 
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for processes started by hand")
 _COUNT = flags.DEFINE_integer("process_count", None, "number of processes, with --coordinator")
 _INDEX = flags.DEFINE_integer("process_index", None, "this process's number from 0, with --coordinator")
+_JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout_s", 300, "how long a run's processes wait for each other at the start, seconds")
 
 
 def _run() -> int:
@@ -24,7 +25,7 @@ def _run() -> int:
     workdir = cli.required_flag("workdir", _WORKDIR.value, "runs/first")
     from rsfm_jax.parallel.processes import join  # after the input has been checked: importing jax takes seconds
 
-    join(_COORDINATOR.value, _COUNT.value, _INDEX.value, _CLUSTER.value)
+    join(_COORDINATOR.value, _COUNT.value, _INDEX.value, _CLUSTER.value, _JOIN_TIMEOUT.value)
     from rsfm_jax.train.loop import NotFiniteError, run_training
 
     try:

@@ -48,9 +48,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._manager.close()
+
+    def wait(self) -> None:
+        """Returns once everything is written; Ctrl-C does not cut it short."""
         with contextlib.suppress(KeyboardInterrupt):
             self._manager.wait_until_finished()
-        self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""

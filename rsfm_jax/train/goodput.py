@@ -70,6 +70,10 @@ class Clock:
         self._lap, self._first, self._spent, self._flops = now, {}, dict.fromkeys(SPANS, 0.0), 0
         return row
 
+    def rest(self) -> dict[str, float]:
+        """What came after the last lap, the last checkpoint above all: ``seconds`` and those of each of `SPANS`."""
+        return {"seconds": time.perf_counter() - self._lap} | self._spent
+
 
 def cost_of_start(kept: Iterable[dict[str, Any]], dropped: Iterable[dict[str, Any]], began_unix_s: float) -> dict[str, float]:
     """What it costs to start a run, or to go on with one.
@@ -80,16 +84,17 @@ def cost_of_start(kept: Iterable[dict[str, Any]], dropped: Iterable[dict[str, An
       began_unix_s: When this process began.
 
     Returns:
-      ``start_s``, from the process's begin to now; after an earlier start also ``lost_s``, work after the checkpoint as far as it was
-      logged, and ``down_s``, from the last sign of life to this process's begin.
+      ``start_s``, from the process's begin to now, and ``starts``, 1; after an earlier start also ``lost_s``, logged work after the
+      checkpoint, and ``down_s``, from the last logged step to this process's begin. What earlier starts cost whose rows are dropped is
+      added in: they ended before they saved.
     """
-    now = time.time()
-    cost = {"start_s": now - began_unix_s}
-    alive = [row["unix_s"] for row in kept if "unix_s" in row]
-    later = [row["unix_s"] for row in dropped if "unix_s" in row]
-    if alive:
-        cost["lost_s"] = max(later[-1] - alive[-1], 0.0) if later else 0.0
-        cost["down_s"] = max(began_unix_s - (later or alive)[-1], 0.0)
+    cost = {"start_s": time.time() - began_unix_s, "starts": 1}
+    rows = [row for row in (*kept, *dropped) if "unix_s" in row]
+    if rows:
+        lost = [row for row in dropped if "unix_s" in row]
+        cost["lost_s"] = sum(row["seconds"] + row.get("start_s", 0.0) + row.get("lost_s", 0.0) for row in lost)
+        cost["down_s"] = max(began_unix_s - rows[-1]["unix_s"], 0.0) + sum(row.get("down_s", 0.0) for row in lost)
+        cost["starts"] += sum(row.get("starts", 0) for row in lost)
     return cost
 
 
@@ -97,7 +102,7 @@ def goodput(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Adds up a run.
 
     Args:
-      rows: Its metrics.jsonl.
+      rows: Its metrics.jsonl, and `Clock.rest` of the last start.
 
     Returns:
       ``total_s`` (all but the time when no process ran), ``goodput`` (share of it spent on steps that count), the sum of each of `SPANS`
@@ -108,7 +113,7 @@ def goodput(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     wall = sum(row["seconds"] for row in laps)
     total = wall + sums["start_s"] + sums["lost_s"]
     productive = wall - sum(sums[name] for name in SPANS)
-    found = {"total_s": total, "goodput": productive / total if total else 0.0, **sums, "starts": sum("start_s" in row for row in laps)}
+    found = {"total_s": total, "goodput": productive / total if total else 0.0, **sums, "starts": sum(row.get("starts", 0) for row in laps)}
     known = [row for row in laps if "mfu" in row]
     if known:
         found["mfu"] = sum(row["mfu"] * row["seconds"] for row in known) / sum(row["seconds"] for row in known)

@@ -107,12 +107,14 @@ class Trainer:
                             self._draw(state, step, workdir, log)
                     if saving:
                         with clock.spent_on("checkpoint_s"):
-                            checkpoints.save(step, state, stream.get_state(), run)
+                            checkpoints.save(step, self.program.release(state), stream.get_state(), run)
                 if self._pending:
                     progress.show(self._log(log, stream, clock, self._take_pending(behind=False)), clock.seconds)
-                checkpoints.save(step, state, stream.get_state(), run)  # does nothing for a step already saved
+                with clock.spent_on("checkpoint_s"):
+                    checkpoints.save(step, self.program.release(state), stream.get_state(), run)  # does nothing for a step already saved
+                    checkpoints.wait()
         if is_first():
-            say(summary_line(self._summarise(workdir)))
+            say(summary_line(self._summarise(workdir, clock)))
         if step < train.steps:
             say(f"stopped at step {step} of {train.steps}, saved; the same command continues there")
             return interrupts.exit_code or EXIT_OK
@@ -122,18 +124,18 @@ class Trainer:
     def _start(self, checkpoints: Checkpoints, stream: BatchStream) -> tuple[TrainState, int]:
         restored = checkpoints.restore_latest(self.program.abstract)
         if restored is None:
-            return self.initial_state(), 0
+            return self.program.hold(self.initial_state()), 0
         state, position = restored
         stream.set_state(position)
-        return state, int(state.step)
+        return self.program.hold(state), int(state.step)
 
     def _clock(self, log: MetricsLog) -> Clock:
         peak = peak_flops(self.program.mesh.devices.flat[0])
         cost = cost_of_start(log.kept, log.dropped, PROCESS_BEGAN)
         return Clock(self.config.data.global_batch_size, peak and peak * self.program.mesh.size, cost)
 
-    def _summarise(self, workdir: epath.Path) -> dict[str, float]:
-        found = goodput(read_metrics(workdir))
+    def _summarise(self, workdir: epath.Path, clock: Clock) -> dict[str, float]:
+        found = goodput([*read_metrics(workdir), clock.rest()])
         (workdir / SUMMARY_FILE).write_text(json.dumps(found, indent=1) + "\n")
         return found
 

@@ -12,6 +12,7 @@ from rsfm_jax.config import Config
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import AbstractModel, abstract_model
 from rsfm_jax.models.spec import ModelSpec, model_spec, token_layout
+from rsfm_jax.nn.apart import put_together, take_apart
 from rsfm_jax.objectives.masking import visible_count
 from rsfm_jax.parallel.mesh import check_batch, make_mesh
 from rsfm_jax.parallel.sharding import batch_sharding, check_sharded
@@ -31,7 +32,7 @@ class Program:
       spec: The model's spec.
       model: The model's definition.
       optimizer: The update rule.
-      abstract: Shapes, types and shardings of the state.
+      abstract: Shapes, types and shardings of the state, as checkpoints keep it.
     """
 
     config: Config
@@ -42,9 +43,26 @@ class Program:
     optimizer: optax.GradientTransformation
     abstract: TrainState
 
+    @property
+    def held(self) -> TrainState:
+        """Shapes, types and shardings of the state as the steps take it: with model.unroll=0 one array a layer."""
+        return self.abstract if self.config.model.unroll else take_apart(self.abstract)
+
+    def hold(self, state: TrainState) -> TrainState:
+        """Makes of a state as in `abstract` one as in `held`; with model.unroll=0 both are in memory for a moment."""
+        if self.config.model.unroll:
+            return state
+        return jax.jit(take_apart, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.held))(state)
+
+    def release(self, held: TrainState) -> TrainState:
+        """The inverse of `hold`."""
+        if self.config.model.unroll:
+            return held
+        return jax.jit(put_together, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract))(held)
+
     def step(self, layout: Layout) -> Step:
-        """The jitted step of one layout, compiled at its first batch."""
-        return make_step(self.model, self.optimizer, self.config, layout, self.abstract, self.mesh)
+        """The jitted step of one layout, compiled at its first batch; takes and returns a state as in `held`."""
+        return make_step(self.model, self.optimizer, self.config, layout, self.held, self.mesh)
 
     def abstract_batch(self, layout: Layout) -> Batch:
         """Shapes, types and shardings of a batch of `rsfm_jax.data.stream`, on the mesh."""

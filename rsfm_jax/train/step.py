@@ -99,12 +99,7 @@ def loss_and_gradient(
 
     The parts' sum is the loss of the whole: means are over the patches of all of them. A part takes rows from every device.
 
-    Args:
-      params: Parameters.
-      model: The model's definition.
-      config: The experiment.
-      layout: The batch's layout.
-      batch: From `rsfm_jax.data.stream`.
+    Args: as those of `loss_fn`.
 
     Returns:
       As ``jax.value_and_grad`` of `loss_fn`.

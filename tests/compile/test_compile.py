@@ -34,7 +34,6 @@ def report() -> dict[str, Any]:
 
 
 @needs_libtpu
-@pytest.mark.xdist_group("libtpu")
 def test_what_a_pod_takes(report: dict[str, Any], tiny: Config):
     assert (report["chips"], report["device_batch_size"], report["slices"]) == (4, 4, 1)
     assert 2 * report["params_bytes"] <= report["optimizer_bytes"] <= 2 * report["params_bytes"] + 64  # two moments and counters
@@ -49,7 +48,6 @@ def test_what_a_pod_takes(report: dict[str, Any], tiny: Config):
 
 
 @needs_libtpu
-@pytest.mark.xdist_group("libtpu")
 def test_parameters_alone_are_sent(report: dict[str, Any], tiny: Config):
     """What is gathered and scattered over two chips is half of every kernel, the forward pass's and the backward pass's."""
     model = abstract_model(model_spec(tiny, tiny.ingest.layouts))
@@ -105,7 +103,6 @@ def test_a_gather_of_several_layers_is_said():
         (("--topology=v5e:2x2", "--config.data.path=/nowhere"), ("/nowhere", "no dataset.json there")),
     ],
 )
-@pytest.mark.xdist_group("libtpu")
 @needs_libtpu
 def test_bad_input(words: tuple[str, ...], said: tuple[str, ...]):
     assert_refused(run_door("rsfm_jax.compile", *SMALL, *words), *said)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.train.metrics import read_metrics
-from tests.helpers import REPO, run_door, train_words
+from tests.helpers import REPO, assert_refused, run_door, train_words
 
 _PATIENCE_S = 300
 ONE_DEVICE = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
@@ -29,12 +29,17 @@ class Ended:
     outputs: list[str]
 
 
+def free_address() -> str:
+    """An address of this machine where nothing answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 @contextlib.contextmanager
 def processes(words: list[list[str]]) -> Iterator[list[subprocess.Popen[str]]]:
     """Starts a process of one device for each list of words; none outlives the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     children = []
     for i, own in enumerate(words):
         place = [f"--coordinator={address}", f"--process_count={len(words)}", f"--process_index={i}"]
@@ -132,6 +137,17 @@ def test_a_folder_that_the_first_refuses_is_refused_by_all(tiny_path: pathlib.Pa
 
 
 @pytest.mark.parametrize(
+    ("index", "message"),
+    [(1, "process 0 does not answer in 3 s"), (0, "not all of 2 processes came in 3 s; start those with --process_index=1 to 1")],
+)
+def test_processes_that_do_not_come_are_waited_for_so_long(tiny_path: pathlib.Path, tmp_path: pathlib.Path, index: int, message: str):
+    place = [f"--coordinator={free_address()}", "--process_count=2", f"--process_index={index}", "--join_timeout_s=3"]
+    done = run_door("rsfm_jax.train", *train_words(tiny_path, tmp_path / "run"), *place)
+    assert_refused(done, place[0], message, "--join_timeout_s=N waits longer")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--process_count=2"], "--process_count and --process_index need --coordinator=HOST:PORT"),
@@ -140,6 +156,7 @@ def test_a_folder_that_the_first_refuses_is_refused_by_all(tiny_path: pathlib.Pa
         (["--coordinator=127.0.0.1:8476", "--process_count=2", "--process_index=2"], "--process_index (given: 2) from 0 to one less"),
         (["--coordinator=127.0.0.1:8476", "--cluster"], "leave out --coordinator"),
         (["--cluster"], "--cluster: JAX finds no cluster here"),
+        (["--join_timeout_s=0"], "--join_timeout_s=0: must be at least 1"),
     ],
 )
 def test_wrong_flags_are_refused(tiny_path: pathlib.Path, tmp_path: pathlib.Path, more: list[str], message: str):

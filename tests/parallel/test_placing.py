@@ -19,7 +19,7 @@ def test_only_parameters_are_gathered(tiny: Config, tiny_dataset: Dataset, sizes
     tiny.parallel = ParallelConfig(*sizes)
     program = make_program(tiny, tiny_dataset.layouts)
     layout = tiny_dataset.layouts[0]
-    compiled = program.step(layout).lower(program.abstract, program.abstract_batch(layout)).compile()
+    compiled = program.step(layout).lower(program.held, program.abstract_batch(layout)).compile()
     found = collectives(Program(compiled.as_text()), 8)
     kernels = [leaf for leaf in jax.tree.leaves(program.model.shapes) if leaf.ndim >= 2]
     largest = max(4 * leaf.size // (leaf.shape[0] if leaf.ndim == 3 else 1) for leaf in kernels)

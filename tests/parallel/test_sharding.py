@@ -24,11 +24,11 @@ from rsfm_jax.parallel.sharding import LOGICAL_TO_MESH, batch_sharding, param_sh
 from rsfm_jax.train.optimizer import make_optimizer
 from rsfm_jax.train.state import abstract_state
 
-_MESHES = {"data1_fsdp1": (1, 1), "data2_fsdp4": (2, 4), "data4_fsdp2": (4, 2)}
+_MESHES = {"data1_fsdp1": (1, 1), "data2_fsdp4": (2, 4), "data2_fsdp2_tensor2": (2, 2, 2)}
 
 
-def mesh_of(data: int, fsdp: int) -> Mesh:
-    return make_mesh(ParallelConfig(data, fsdp), jax.devices()[: data * fsdp])
+def mesh_of(data: int, fsdp: int, tensor: int = 1) -> Mesh:
+    return make_mesh(ParallelConfig(data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_parameter_that_does_not_divide_is_named(model: AbstractModel):
 
 
 @pytest.mark.parametrize("sizes", _MESHES.values(), ids=_MESHES.keys())
-def test_moments_lie_where_their_parameters_lie(model: AbstractModel, sizes: tuple[int, int]):
+def test_moments_lie_where_their_parameters_lie(model: AbstractModel, sizes: tuple[int, ...]):
     optimizer = make_optimizer(demo.get_config(), model.names)
     state = abstract_state(model, optimizer, mesh_of(*sizes))
     places = jax.tree.map(lambda leaf: (leaf.shape, leaf.sharding), state.params)
