@@ -83,10 +83,11 @@ def fits_table(reports: list[tuple[str, dict[str, Any]]]) -> str:
 
 def scaling_table(reports: list[dict[str, Any]]) -> str:
     """Rows of weak scaling, as Markdown."""
-    lines = _head("topology", "chips", "total", "all-gather", "reduce-scatter", "all-reduce", "all MiB sent", "over 64 chips")
+    kinds = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute")
+    lines = _head("topology", "chips", "total", *kinds, "all MiB sent", "over 64 chips")
     base = next(r["collective_bytes_total"] for r in reports if r["chips"] == 64)
     for r in reports:
-        sent = [f"{r['collective_bytes'][kind] / MIB:,.1f}" for kind in ("all-gather", "reduce-scatter", "all-reduce")]
+        sent = [f"{r['collective_bytes'][kind] / MIB:,.1f}" for kind in kinds]
         total = r["collective_bytes_total"]
         cells = [r["topology"], r["chips"], f"{r['total_bytes'] / MIB:,.0f}", *sent, f"{total / MIB:,.1f}", f"{total / base:.3f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
