@@ -11,7 +11,7 @@ import sys
 from absl import flags, logging
 
 from rsfm_jax import cli
-from rsfm_jax.compile.topology import parse_topology, pod_devices, prepare_compiler
+from rsfm_jax.compile.topology import LOCAL, local_topology, parse_topology, pod_devices, prepare_compiler
 from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import open_dataset
 from rsfm_jax.errors import EXIT_OK, InputError, exit_code
@@ -19,7 +19,7 @@ from rsfm_jax.layouts import Layout
 
 EXIT_DOES_NOT_FIT = 3
 _CONFIG = cli.define_config()
-_TOPOLOGY = flags.DEFINE_string("topology", None, "pod slice, as v5e:16x16, v5p:8x8x8 or v6e:16x16")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "pod slice, as v5e:16x16, v5p:8x8x8 or v6e:16x16; local: the GPUs of this machine")
 _SLICES = flags.DEFINE_integer("slices", 1, "number of such slices")
 _JSON = flags.DEFINE_bool("json", False, "print one JSON line for each layout instead of a table")
 
@@ -38,9 +38,11 @@ def _run() -> int:
     cli.parse(sys.argv)
     logging.set_verbosity(logging.ERROR)
     config = cli.loaded_config(_CONFIG, required=True)
-    topology = parse_topology(cli.required_flag("topology", _TOPOLOGY.value, "v5p:8x8x8"), _SLICES.value)
+    name = cli.required_flag("topology", _TOPOLOGY.value, "v5p:8x8x8")
+    topology = local_topology(_SLICES.value) if name == LOCAL else parse_topology(name, _SLICES.value)
     layouts = _layouts(config)
-    prepare_compiler()
+    if name != LOCAL:
+        prepare_compiler()
     from rsfm_jax.compile.compiling import DoesNotFitError, compile_report  # after the environment is set: these import jax
     from rsfm_jax.compile.report import advice
     from rsfm_jax.train.program import make_program

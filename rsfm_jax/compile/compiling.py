@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from rsfm_jax.compile.hlo import Program as Hlo
-from rsfm_jax.compile.hlo import collectives, largest_arrays
+from rsfm_jax.compile.hlo import collectives, estimated_cycles, largest_arrays
 from rsfm_jax.compile.report import Report, shard_bytes
 from rsfm_jax.compile.topology import Topology
 from rsfm_jax.layouts import Layout
@@ -69,6 +69,7 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
         collectives=found,
         largest_gather=(max(gathers, default=0), largest_layer_bytes(program)),
         largest=largest_arrays(hlo, _LARGEST),
+        estimated_cycles=estimated_cycles(hlo),
         compile_s=seconds,
     )
 

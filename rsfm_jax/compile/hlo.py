@@ -29,6 +29,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>.*)$")
 _CALLED = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|called_computations)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)")
 _FUSED_SCATTER = "all-reduce-scatter"  # the TPU compiler's: an all-reduce of which each chip keeps its part
+_FUSED_WITH_WORK = "async_collective_fusion"
 _FREE = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while", "conditional", "call")
 
 
@@ -44,6 +45,7 @@ class Collective:
       sent_bytes: What each chip sends over its links each time, by the ring algorithm.
       times: How often it runs in one step.
       inside_loop: Whether it is in a loop over layers.
+      beside: Whether the chip works on while it runs: it has a start and an end, or is fused with other work.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Collective:
     sent_bytes: int
     times: int
     inside_loop: bool
+    beside: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Program:
                     self.entry = head
             elif current is not None and (match := _INSTRUCTION.match(line)):
                 current.append(_instruction(match["name"], match["rest"], line))
+        fusions = (i.line for instructions in self.computations.values() for i in instructions if i.opcode == "fusion")
+        self.fused = {name.strip().lstrip("%") for line in fusions for _, names in _CALLED.findall(line) for name in names.split(",")}
 
     def trips(self, line: str, condition: str) -> int:
         """How often a loop runs: as its line says, or the constant that its counter is compared with."""
@@ -180,9 +185,19 @@ def collectives(program: Program, devices: int) -> list[Collective]:
         whole = size * chips if kind == "reduce-scatter" and not scatter else size  # of a plain one the result is a shard
         sent = {"all-reduce": 2 * whole * (chips - 1) // chips, "collective-permute": whole}.get(kind, whole * (chips - 1) // chips)
         largest, largest_bytes = max(arrays, key=lambda a: a[1])
+        beside = instruction.opcode.endswith("-start") or place.startswith(_FUSED_WITH_WORK) or (key in found and found[key].beside)
         if chips > 1:
-            found[key] = Collective(kind, largest, whole, largest_bytes, sent, times, looped)
+            found[key] = Collective(kind, largest, whole, largest_bytes, sent, times, looped, beside)
     return sorted(found.values(), key=lambda c: -c.sent_bytes * c.times)
+
+
+def estimated_cycles(program: Program) -> int:
+    """What the TPU compiler estimates that one step takes on a chip, in clock cycles; its estimate leaves out waiting for other chips."""
+    cycles = 0
+    for place, instruction, times, _ in program.walk():
+        if place not in program.fused and (match := re.search(r'"estimated_cycles":"(\d+)"', instruction.line)):
+            cycles += int(match[1]) * times
+    return cycles
 
 
 def largest_arrays(program: Program, count: int) -> list[tuple[str, int, str]]:
@@ -196,9 +211,8 @@ def largest_arrays(program: Program, count: int) -> list[tuple[str, int, str]]:
       Shape, bytes and the operation it comes from, each shape once, largest first.
     """
     found: dict[str, tuple[str, int, str]] = {}
-    fused = {name for name in program.computations if "fused_computation" in name or name.startswith(_FUSED_SCATTER)}
     for place, instruction, _, _ in program.walk():
-        if place in fused or instruction.opcode in _FREE:
+        if place in program.fused or instruction.opcode in _FREE:
             continue
         source = re.search(r'op_name="([^"]*)"', instruction.line)
         for shape, size in instruction.arrays:

@@ -32,10 +32,11 @@ class Report:
       program_bytes: The program.
       hbm_bytes: What a chip has.
       flops: From shapes (`rsfm_jax.train.flops`), without recomputation.
-      peak_flops: What a chip does in a second.
+      peak_flops: What a chip does in a second; None where unknown.
       collectives: The program's collectives.
       largest_gather: The largest array that is gathered, and the largest parameter of one layer, in bytes.
       largest: The largest arrays: shape, bytes, operation.
+      estimated_cycles: Clock cycles of the chip's own operations, by the TPU compiler's estimate; 0 on a GPU.
       compile_s: Time the compiler took, seconds.
     """
 
@@ -51,10 +52,11 @@ class Report:
     program_bytes: int
     hbm_bytes: int
     flops: float
-    peak_flops: float
+    peak_flops: float | None
     collectives: list[Collective]
     largest_gather: tuple[int, int]
     largest: list[tuple[str, int, str]]
+    estimated_cycles: int
     compile_s: float
 
     @property
@@ -84,11 +86,16 @@ class Report:
             sent[collective.kind] += collective.sent_bytes * collective.times
         return sent
 
+    @property
+    def beside_bytes(self) -> int:
+        """What of it is sent while the chip works on."""
+        return sum(collective.sent_bytes * collective.times for collective in self.collectives if collective.beside)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON: fields, and what is worked out of them; without the single collectives."""
         fields = dataclasses.asdict(self)
         del fields["collectives"]
-        worked_out = {name: getattr(self, name) for name in ("total_bytes", "hbm_share", "fits", "gathers_one_layer")}
+        worked_out = {name: getattr(self, name) for name in ("total_bytes", "hbm_share", "fits", "gathers_one_layer", "beside_bytes")}
         return fields | worked_out | {"collective_bytes": self.sent_bytes(), "collective_bytes_total": sum(self.sent_bytes().values())}
 
     def to_json(self) -> str:
@@ -102,12 +109,13 @@ class Report:
         for name in ("params", "optimizer", "batch", "activations", "program", "total"):
             rows.append(f"  {name:16}{getattr(self, f'{name}_bytes') / MIB:12,.0f} MiB")
         rows += [f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)", ""]
-        peak_ms = 1e3 * self.flops / self.peak_flops
-        rows += [f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP  ({peak_ms:.1f} ms at the chip's peak)"]
+        at_peak = f"  ({1e3 * self.flops / self.peak_flops:.1f} ms at the chip's peak)" if self.peak_flops else ""
+        rows += [f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP{at_peak}"]
         rows += ["", f"  {'collective':20}{'number':>8}{'MiB sent a step':>18}"]
         for kind, sent in self.sent_bytes().items():
             if number := sum(c.times for c in self.collectives if c.kind == kind):
                 rows.append(f"  {kind:20}{number:8}{sent / MIB:18,.1f}")
+        rows.append(f"  {'while the chip works':20}{'':8}{self.beside_bytes / MIB:18,.1f}")
         gather, layer = (size / MIB for size in self.largest_gather)
         verdict = "one layer at a time" if self.gathers_one_layer else "MORE THAN ONE LAYER AT A TIME"
         rows += ["", f"  largest gather {gather:.1f} MiB, largest parameter of a layer {layer:.1f} MiB: {verdict}"]

@@ -56,6 +56,8 @@ def test_parameters_alone_are_sent(report: dict[str, Any], tiny: Config):
     assert 0.3 * kernels < sent["reduce-scatter"] + sent["all-reduce"] < 2 * kernels
     assert 0.2 * kernels < sent["all-gather"] < 2 * kernels
     assert sent["all-to-all"] == 0
+    assert 0 <= report["beside_bytes"] <= report["collective_bytes_total"]
+    assert report["estimated_cycles"] > 0
 
 
 def _report(**changed: Any) -> Report:
@@ -63,7 +65,7 @@ def _report(**changed: Any) -> Report:
     sizes = {"params_bytes": 2 * mib, "optimizer_bytes": 4 * mib, "batch_bytes": mib, "activations_bytes": 79 * mib, "program_bytes": mib}
     largest = [("f32[8,3,96,96]", 30 * mib, "jit(step)/while/body/dot_general")]
     fields = {"layout": "one", "topology": "v5e:2x2", "slices": 1, "chips": 4, "device_batch_size": 8, "hbm_bytes": 64 * mib, "flops": 1.0}
-    others = {"peak_flops": 1.0, "collectives": [], "largest_gather": (1, 2), "largest": largest, "compile_s": 1.0}
+    others = {"peak_flops": 1.0, "collectives": [], "largest_gather": (1, 2), "largest": largest, "estimated_cycles": 1, "compile_s": 1.0}
     return Report(**(sizes | fields | others | changed))
 
 
@@ -98,6 +100,8 @@ def test_a_gather_of_several_layers_is_said():
         (("--topology=v5p:8x8x7",), ("no such slice", "multiples of 4")),
         (("--topology=v5e:4x4", "--slices=0"), ("--slices=0: must be at least 1",)),
         ((), ("--topology is missing",)),
+        (("--topology=local",), ("JAX sees no GPU here (its backend is 'cpu')", "name a TPU pod")),
+        (("--topology=local", "--slices=2"), ("--slices=2", "leave out --slices")),
         (("--topology=v5e:2x2", "--config.parallel.fsdp=3"), ("4 devices do not divide by 3",)),
         (("--topology=v5e:2x2", "--config.data.global_batch_size=6"), ("must be a multiple of data x fsdp = 4",)),
         (("--topology=v5e:2x2", "--config.data.path=/nowhere"), ("/nowhere", "no dataset.json there")),

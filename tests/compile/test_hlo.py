@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import pytest
 
-from rsfm_jax.compile.hlo import Program, collectives, group_size, largest_arrays
+from rsfm_jax.compile.hlo import Program, collectives, estimated_cycles, group_size, largest_arrays
 
 LAYERS, WIDTH, ROWS = 3, 64, 32
 
@@ -70,10 +70,11 @@ TPU_TEXT = """HloModule step
 
 %start (p: bf16[16,32]) -> bf16[64,32] {
   %p = bf16[16,32]{1,0} parameter(0)
-  ROOT %all-gather.1 = bf16[64,32]{1,0} all-gather(%p), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
+  %move.1 = bf16[16,32]{1,0} copy(%p), backend_config={"estimated_cycles":"7"}
+  ROOT %all-gather.1 = bf16[64,32]{1,0} all-gather(%move.1), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
 }
 
-%part (q: bf16[16,32]) -> bf16[64,32] {
+%async_collective_fusion.5 (q: bf16[16,32]) -> bf16[64,32] {
   %q = bf16[16,32]{1,0} parameter(0)
   ROOT %all-gather.2 = bf16[64,32]{1,0} all-gather(%q), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
 }
@@ -81,8 +82,8 @@ TPU_TEXT = """HloModule step
 %body (s: (s32[], bf16[16,32])) -> (s32[], bf16[16,32]) {
   %s = (s32[], bf16[16,32]{1,0}) parameter(0)
   %x = bf16[16,32]{1,0} get-tuple-element(%s), index=1
-  %fusion.1 = bf16[64,32]{1,0} fusion(%x), kind=kCustom, calls=%start
-  %fusion.2 = bf16[64,32]{1,0} fusion(%x), kind=kCustom, calls=%part
+  %fusion.1 = bf16[64,32]{1,0} fusion(%x), kind=kCustom, calls=%start, backend_config={"estimated_cycles":"100"}
+  %fusion.2 = bf16[64,32]{1,0} fusion(%x), kind=kCustom, calls=%async_collective_fusion.5
   %fusion.3 = bf16[16,32]{1,0} fusion(%fusion.2), kind=kCustom, calls=%all-reduce-scatter.1.clone.1
   ROOT %t = (s32[], bf16[16,32]{1,0}) tuple(%s, %fusion.3)
 }
@@ -108,3 +109,8 @@ def test_what_the_tpu_compiler_writes():
     whole = 2 * 64 * 32
     for collective in found.values():
         assert (collective.array_bytes, collective.sent_bytes, collective.times) == (whole, whole * 3 // 4, 24)
+        assert collective.beside == (collective.kind == "all-gather")
+
+
+def test_cycles_are_counted_as_often_as_they_run_and_not_again_inside_a_fusion():
+    assert estimated_cycles(Program(TPU_TEXT)) == 24 * 100
