@@ -48,7 +48,8 @@ Turn = Callable[[int], float]  # takes so many steps and returns the last loss
 def our_config(size: Size, batch: int, backend: str) -> Config:
     """The same experiment as the peer's."""
     kind = {"cpu": "float32", "gpu": "bfloat16"}[backend]
-    model = dataclasses.replace(size.model, compute_dtype=kind, unroll=0 if backend == "cpu" else 1)
+    attention = {"cpu": "plain", "gpu": "cudnn"}[backend]
+    model = dataclasses.replace(size.model, compute_dtype=kind, attention=attention, unroll=0 if backend == "cpu" else 1)
     return Config(
         data=DataConfig(global_batch_size=batch),
         mask=MaskConfig(ratio=MASK_RATIO),

@@ -20,6 +20,7 @@ TIMES = ("none", "season", "satmae", "prithvi")
 IDENTITIES = ("none", "slot", "satmae")
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "dots", "full")
+ATTENTIONS = ("plain", "cudnn")
 FLIPS = ("none", "horizontal", "dihedral")
 
 
@@ -154,6 +155,7 @@ class ModelConfig:
     joint: bool = knob(True, "acquisitions of a set attend to each other; False encodes and decodes each alone")
     compute_dtype: str = knob("bfloat16", "type of activations and products: float32 or bfloat16; parameters stay float32")
     remat: str = knob("full", "what the backward pass recomputes: none, dots (all but matrix products), full", runtime=True)
+    attention: str = knob("plain", "what computes attention: plain (any device), cudnn (flash, NVIDIA GPUs, bfloat16)", runtime=True)
     unroll: int = knob(1, "blocks per scan iteration; 0 unrolls all (faster on CPU, slower to compile)", runtime=True)
 
     def validate(self) -> None:
@@ -170,6 +172,9 @@ class ModelConfig:
         )
         choice("model.compute_dtype", self.compute_dtype, DTYPES)
         choice("model.remat", self.remat, REMATS)
+        choice("model.attention", self.attention, ATTENTIONS)
+        fits = self.attention != "cudnn" or self.compute_dtype == "bfloat16"
+        require(fits, "model.attention", self.attention, f"'plain' with model.compute_dtype={self.compute_dtype!r}")
 
 
 @dataclasses.dataclass

@@ -79,6 +79,7 @@ def test_two_configs_share_nothing():
         ("model.unroll", -1, "zero or positive"),
         ("model.compute_dtype", "bfloat61", r"one of float32, bfloat16 \(did you mean 'bfloat16'\?\)"),
         ("model.remat", "everything", "one of none, dots, full"),
+        ("model.attention", "flash", "one of plain, cudnn"),
         ("optim.base_lr", 0.0, "positive"),
         ("optim.b2", 1.0, r"in \[0, 1\)"),
         ("optim.weight_decay", -0.1, "zero or positive"),

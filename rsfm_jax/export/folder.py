@@ -79,7 +79,7 @@ def read_checkpoint(workdir: pathlib.Path, step: int | None) -> Trained:
 def _restore(checkpoints: Checkpoints, step: int) -> Trained:
     run = checkpoints.run(step)
     config = config_from_dict(run["config"])
-    config.model.compute_dtype = "float32"
+    config.model.compute_dtype, config.model.attention = "float32", "plain"
     spec = model_spec(config, [layout_from_dict(layout) for layout in run["layouts"]])
     model = abstract_model(spec)
     mesh = make_mesh(ParallelConfig(1, 1, 1, 1), jax.devices()[:1])

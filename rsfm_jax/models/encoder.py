@@ -55,7 +55,9 @@ class Encoder(nnx.Module):
         self.patch_embed = make_linears(spec, config.width, True, dtype, rngs)
         self.encodings = Encodings(spec, config.width, False, rngs)
         self.cls_token = token(config.width, rngs) if config.cls_token else None
-        self.blocks = BlockStack(config.width, config.depth, config.heads, config.mlp_ratio, dtype, config.remat, config.unroll, rngs)
+        self.blocks = BlockStack(
+            config.width, config.depth, config.heads, config.mlp_ratio, dtype, config.remat, config.unroll, rngs, config.attention
+        )
         self.norm = layer_norm(config.width, rngs)
 
     def __call__(

@@ -37,7 +37,15 @@ class Decoder(nnx.Module):
         self.mask_token = token(width, rngs)
         self.encodings = Encodings(spec, width, True, rngs)
         self.blocks = BlockStack(
-            width, config.decoder_depth, config.decoder_heads, config.mlp_ratio, dtype, config.remat, config.unroll, rngs
+            width,
+            config.decoder_depth,
+            config.decoder_heads,
+            config.mlp_ratio,
+            dtype,
+            config.remat,
+            config.unroll,
+            rngs,
+            config.attention,
         )
         self.norm = layer_norm(width, rngs)
         self.pred = make_linears(spec, width, False, dtype, rngs)

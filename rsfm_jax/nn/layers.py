@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
+from rsfm_jax.nn.attention import ATTENTIONS
 from rsfm_jax.nn.placing import place_weight
 
 LAYER_NORM_EPSILON = 1e-6
@@ -74,9 +75,9 @@ def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with fused qkv; softmax in float32, divided by its sum after the product with the values."""
+    """Multi-head self-attention with fused qkv."""
 
-    def __init__(self, width: int, heads: int, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, dtype: DTypeLike, rngs: nnx.Rngs, attention: str = "plain") -> None:
         """Builds the projections.
 
         Args:
@@ -84,8 +85,9 @@ class Attention(nnx.Module):
           heads: A; divides D.
           dtype: Compute dtype.
           rngs: Source of the initial parameters.
+          attention: Key of `ATTENTIONS`.
         """
-        self.heads = heads
+        self.heads, self.attention = heads, attention
         self.qkv = Linear(width, 3 * width, ("embed", "heads"), dtype, rngs)
         self.proj = Linear(width, width, ("heads", "embed"), dtype, rngs)
 
@@ -97,23 +99,15 @@ class Attention(nnx.Module):
         Args:
           x_XD: Tokens of all examples, (B * T, D).
           tokens: T.
-          real_BT: Which tokens hold an observation; the others are never attended to.
-          groups_T: Number of each token's group, int (T,): tokens attend within their group; None: all to all.
+          real_BT: Which tokens hold an observation.
+          groups_T: Number of each token's group; see `rsfm_jax.nn.attention`.
 
         Returns:
           (B * T, D) in the compute dtype.
         """
         width = x_XD.shape[-1]
         qkv = self.qkv(x_XD).reshape(-1, tokens, 3, self.heads, width // self.heads)
-        q_BATE, k_BATE, v_BATE = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
-        scores = jnp.einsum("bate,base->bats", q_BATE * (width // self.heads) ** -0.5, k_BATE, preferred_element_type=jnp.float32)
-        allowed = real_BT[:, None, None, :]
-        if groups_T is not None:
-            allowed = allowed & (groups_T[:, None] == groups_T[None, :])
-        scores = jnp.where(allowed, scores, -1e9)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        mixed = jnp.einsum("bats,base->bate", weights.astype(v_BATE.dtype), v_BATE, preferred_element_type=jnp.float32)
-        mixed = (mixed / weights.sum(axis=-1, keepdims=True)).astype(v_BATE.dtype).transpose(0, 2, 1, 3)
+        mixed = ATTENTIONS[self.attention](qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], real_BT, groups_T)
         return self.proj(mixed.reshape(-1, width))
 
 
@@ -146,7 +140,7 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """A pre-norm transformer block; the residual stream is float32."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype: DTypeLike, rngs: nnx.Rngs, attention: str = "plain") -> None:
         """Builds the block.
 
         Args:
@@ -155,9 +149,10 @@ class Block(nnx.Module):
           mlp_ratio: Hidden width over D.
           dtype: Compute dtype.
           rngs: Source of the initial parameters.
+          attention: Key of `rsfm_jax.nn.attention.ATTENTIONS`.
         """
         self.norm1 = layer_norm(width, rngs)
-        self.attn = Attention(width, heads, dtype, rngs)
+        self.attn = Attention(width, heads, dtype, rngs, attention)
         self.norm2 = layer_norm(width, rngs)
         self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
 

@@ -18,7 +18,16 @@ class BlockStack(nnx.Module):
     """``depth`` blocks whose parameters are stacked along a leading axis named 'layers'."""
 
     def __init__(
-        self, width: int, depth: int, heads: int, mlp_ratio: float, dtype: DTypeLike, remat: str, unroll: int, rngs: nnx.Rngs
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        dtype: DTypeLike,
+        remat: str,
+        unroll: int,
+        rngs: nnx.Rngs,
+        attention: str = "plain",
     ) -> None:
         """Initialises every block with its own key.
 
@@ -31,13 +40,14 @@ class BlockStack(nnx.Module):
           remat: "none", "dots" (keep matrix products, recompute the rest) or "full".
           unroll: Blocks per scan iteration; 0 unrolls all.
           rngs: Source of the initial parameters.
+          attention: Key of `rsfm_jax.nn.attention.ATTENTIONS`.
         """
         self.depth, self.remat, self.unroll = depth, remat, unroll or depth
 
         def build(key: jax.Array) -> nnx.State:
-            return nnx.state(Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key)))
+            return nnx.state(Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key), attention))
 
-        one = nnx.eval_shape(lambda: Block(width, heads, mlp_ratio, dtype, nnx.Rngs(0)))
+        one = nnx.eval_shape(lambda: Block(width, heads, mlp_ratio, dtype, nnx.Rngs(0), attention))
         stacked = jax.vmap(build)(jax.random.split(rngs.params(), depth))
         for _, variable in nnx.to_flat_state(stacked):
             names = variable.get_metadata().get("out_sharding")

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 import optax
 
 from rsfm_jax.config import Config
+from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout
 from rsfm_jax.models.build import AbstractModel, abstract_model
 from rsfm_jax.models.spec import ModelSpec, model_spec, token_layout
@@ -96,6 +97,9 @@ def make_program(config: Config, layouts: tuple[Layout, ...], devices: list[Any]
     """
     mesh = make_mesh(config.parallel, devices)
     check_batch(mesh, config.data.global_batch_size, config.train.microbatches)
+    platform = mesh.devices.flat[0].platform
+    if config.model.attention == "cudnn" and platform != "gpu":
+        raise InputError(f"config.model.attention='cudnn': needs NVIDIA GPUs, and the devices here are of {platform!r}; set it to 'plain'")
     spec = model_spec(config, layouts)
     for layout in layouts:
         for slot in token_layout(layout, config.tokenizer).layout.slots:
