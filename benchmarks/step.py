@@ -6,7 +6,8 @@ Both take steps in turn in one process, `--steps` at a time, for `--rounds` roun
 is not counted either: it takes back from the kernel the memory that the other gave up. A step is forward, backward and AdamW without decay
 on biases and norms; the loss is read at the end of a turn. Ours is the step that training runs, with masks drawn, invalid pixels told
 apart, gradients clipped and metrics worked out. On a GPU the peer is compiled (torch.compile), with scaled dot-product attention, bfloat16
-autocast and fused AdamW, and ours computes in bfloat16 on float32 weights. On a CPU the script starts itself anew with huge pages for what
+autocast and fused AdamW, and ours computes in bfloat16 on float32 weights, attention with
+cuDNN. On a CPU the script starts itself anew with huge pages for what
 malloc hands out, to both (GLIBC_TUNABLES=glibc.malloc.hugetlb=1, unless that variable is set already).
 
 MFU is the FLOPs of `rsfm_jax.train.flops`, recomputation not counted, over the peak: on a GPU the vendor's, on the CPU that of a product of
@@ -25,8 +26,6 @@ import time
 from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer needs memory on the same GPU
-if __name__ == "__main__" and "GLIBC_TUNABLES" not in os.environ:
-    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
@@ -112,6 +111,13 @@ def matrix_flops(seconds: float = 2.0, width: int = 2048) -> float:
     return best
 
 
+def _huge_pages() -> str:
+    """What the kernel allows, and what glibc was told."""
+    file = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    allowed = file.read_text().strip() if file.exists() else "unknown"
+    return f"{allowed}; GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', '')}"
+
+
 def timed(turn: Turn, steps: int) -> float:
     """Seconds of a step, after one that is not counted."""
     turn(1)
@@ -158,7 +164,7 @@ def measure(size: Size, backend: str, batch: int, steps: int, rounds: int) -> di
         "flops": flops,
         "peak_flops": peak,
         "device": jax.devices()[0].device_kind,
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+        "huge_pages": _huge_pages(),
         "jax": jax.__version__,
         "torch": torch.__version__,
     }
@@ -166,6 +172,8 @@ def measure(size: Size, backend: str, batch: int, steps: int, rounds: int) -> di
 
 def run(given: argparse.Namespace) -> None:
     """Checks that the backend is there, measures and prints."""
+    if min(given.batch, given.steps, given.rounds) < 1:
+        raise InputError("--batch, --steps and --rounds must be at least 1")
     if given.backend == "gpu" and jax.default_backend() != "gpu":
         raise InputError(f"--backend=gpu: jax sees no GPU here (backend {jax.default_backend()!r}); nothing was measured")
     if given.backend == "gpu" and not torch.cuda.is_available():
@@ -187,7 +195,10 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8, help="images in a step")
     parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
-    return exit_code(lambda: run(parser.parse_args()))
+    given = parser.parse_args()
+    if given.backend == "cpu" and sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+    return exit_code(lambda: run(given))
 
 
 if __name__ == "__main__":

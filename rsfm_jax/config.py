@@ -173,8 +173,10 @@ class ModelConfig:
         choice("model.compute_dtype", self.compute_dtype, DTYPES)
         choice("model.remat", self.remat, REMATS)
         choice("model.attention", self.attention, ATTENTIONS)
-        fits = self.attention != "cudnn" or self.compute_dtype == "bfloat16"
-        require(fits, "model.attention", self.attention, f"'plain' with model.compute_dtype={self.compute_dtype!r}")
+        if self.attention == "cudnn":
+            fits = all(size % 8 == 0 and size <= 128 for size in (self.width // self.heads, self.decoder_width // self.decoder_heads))
+            wants = "'plain', or model.compute_dtype='bfloat16' and heads of 8, 16, ... 128 values"
+            require(fits and self.compute_dtype == "bfloat16", "model.attention", self.attention, wants)
 
 
 @dataclasses.dataclass

@@ -58,7 +58,7 @@ def _run() -> int:
             continue
         print(report.to_json() if _JSON.value else report.to_text(), flush=True)
         if not report.fits:
-            print(advice(report, config, program.mesh.shape["fsdp"]), file=sys.stderr, flush=True)
+            print(advice(report, config, program.mesh.shape["fsdp"], program.mesh.shape["tensor"]), file=sys.stderr, flush=True)
             code = EXIT_DOES_NOT_FIT
     return code
 

@@ -45,7 +45,7 @@ class Collective:
       sent_bytes: What each chip sends over its links each time, by the ring algorithm.
       times: How often it runs in one step.
       inside_loop: Whether it is in a loop over layers.
-      beside: Whether the chip works on while it runs: it has a start and an end, or is fused with other work.
+      beside: Whether the chip can work on while it runs: it has a start and an end, or is fused with other work.
     """
 
     kind: str

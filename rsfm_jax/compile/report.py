@@ -88,7 +88,7 @@ class Report:
 
     @property
     def beside_bytes(self) -> int:
-        """What of it is sent while the chip works on."""
+        """What of it may be sent while the chip works on."""
         return sum(collective.sent_bytes * collective.times for collective in self.collectives if collective.beside)
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,11 +111,13 @@ class Report:
         rows += [f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)", ""]
         at_peak = f"  ({1e3 * self.flops / self.peak_flops:.1f} ms at the chip's peak)" if self.peak_flops else ""
         rows += [f"  {'FLOPs a step':16}{self.flops / 1e12:12,.3f} TFLOP{at_peak}"]
+        if self.estimated_cycles:
+            rows += [f"  {'own operations':16}{self.estimated_cycles / 1e6:12,.1f} million cycles, the compiler's estimate"]
         rows += ["", f"  {'collective':20}{'number':>8}{'MiB sent a step':>18}"]
         for kind, sent in self.sent_bytes().items():
             if number := sum(c.times for c in self.collectives if c.kind == kind):
                 rows.append(f"  {kind:20}{number:8}{sent / MIB:18,.1f}")
-        rows.append(f"  {'while the chip works':20}{'':8}{self.beside_bytes / MIB:18,.1f}")
+        rows.append(f"  {'of it beside work':20}{'':8}{self.beside_bytes / MIB:18,.1f}")
         gather, layer = (size / MIB for size in self.largest_gather)
         verdict = "one layer at a time" if self.gathers_one_layer else "MORE THAN ONE LAYER AT A TIME"
         rows += ["", f"  largest gather {gather:.1f} MiB, largest parameter of a layer {layer:.1f} MiB: {verdict}"]
@@ -127,13 +129,14 @@ def shard_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def advice(report: Report, config: Config, fsdp: int) -> str:
+def advice(report: Report, config: Config, fsdp: int, tensor: int) -> str:
     """What does not fit, and what to change, for a report that does not fit.
 
     Args:
       report: The report.
       config: The config it was made from.
       fsdp: Size of the mesh's axis of that name.
+      tensor: Size of the other axis that divides parameters.
 
     Returns:
       Lines of text.
@@ -153,6 +156,6 @@ def advice(report: Report, config: Config, fsdp: int) -> str:
         )
     if config.model.remat != "full":
         changes.append("  --config.model.remat=full: recompute the blocks in the backward pass")
-    if (state > _LARGE_STATE * report.hbm_bytes or not changes) and 2 * fsdp <= report.chips:
+    if (state > _LARGE_STATE * report.hbm_bytes or not changes) and 2 * fsdp * tensor <= report.chips // report.slices:
         changes.append(f"  --config.parallel.fsdp={2 * fsdp} or more: the state takes {state / MIB:,.0f} MiB")
     return "\n".join([*lines, "to change:", *(changes or ["  more chips, or a smaller model"])])

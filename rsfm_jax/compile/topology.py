@@ -79,7 +79,9 @@ def parse_topology(name: str, slices: int) -> Topology:
     """
     letter, _, shape = name.partition(":")
     if letter not in GENERATIONS:
-        raise InputError(f"--topology={name}: no generation {letter!r} (there are {', '.join(GENERATIONS)}){nearest(letter, GENERATIONS)}")
+        raise InputError(
+            f"--topology={name}: no generation {letter!r} (there are {', '.join(GENERATIONS)}, and local){nearest(letter, GENERATIONS)}"
+        )
     generation = GENERATIONS[letter]
     example = "x".join(map(str, generation.largest))
     if not re.fullmatch(r"\d+(x\d+)*", shape) or shape.count("x") + 1 != len(generation.largest):
@@ -113,13 +115,19 @@ def local_topology(slices: int) -> Topology:
 
     if slices != 1:
         raise InputError(f"--slices={slices}: --topology=local is this machine; leave out --slices")
-    device = jax.devices()[0]
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        raise InputError(f"--topology=local: JAX finds no device ({str(error).splitlines()[0]})") from None
     if device.platform != "gpu":
         raise InputError(
-            f"--topology=local: JAX sees no GPU here (its backend is {device.platform!r}); pip install -e '.[gpu]', or name "
-            "a TPU pod, as v5e:16x16"
+            f"--topology=local: JAX sees no GPU here (its backend is {device.platform!r}); pip install -e '.[gpu]', or name a TPU pod, as "
+            "v5e:16x16"
         )
-    return Topology(LOCAL, Generation(device.memory_stats()["bytes_limit"], peak_flops(device), ()), 1, len(jax.devices()))
+    memory = device.memory_stats()
+    if not memory:
+        raise InputError("--topology=local: this allocator does not say how much memory there is; unset XLA_PYTHON_CLIENT_ALLOCATOR")
+    return Topology(LOCAL, Generation(memory["bytes_limit"], peak_flops(device), ()), 1, len(jax.devices()))
 
 
 def prepare_compiler() -> None:

@@ -62,6 +62,6 @@ def layer(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda x: x.layers[index], tree, is_leaf=_is_apart)
 
 
-def is_apart(tree: Any) -> bool:
+def any_apart(tree: Any) -> bool:
     """Whether a pytree has any `Apart`."""
     return any(map(_is_apart, jax.tree.leaves(tree, is_leaf=_is_apart)))

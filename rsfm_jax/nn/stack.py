@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
-from rsfm_jax.nn.apart import LAYERS_AXIS, is_apart, layer
+from rsfm_jax.nn.apart import LAYERS_AXIS, any_apart, layer
 from rsfm_jax.nn.layers import Block
 from rsfm_jax.nn.placing import place_rows
 
@@ -77,7 +77,7 @@ class BlockStack(nnx.Module):
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
             run = jax.checkpoint(run, policy=policy)
         x_XD = x_BTD.reshape(B * T, D)
-        if is_apart(state):
+        if any_apart(state):
             for i in range(self.depth):
                 x_XD, _ = run(x_XD, layer(state, i))
         else:

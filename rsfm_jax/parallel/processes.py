@@ -18,7 +18,8 @@ import numpy as np
 
 from rsfm_jax.errors import EXIT_BAD_INPUT, EXIT_CRASHED, InputError
 
-_LONGER_S = 60  # JAX's own patience ends later than ours: it ends in an abort with a stack trace
+_PATIENT_S = 60  # JAX's own patience ends later than ours: it ends in an abort with a stack trace
+_LONGER = "--join_timeout_s=N waits longer"
 
 
 def join(coordinator: str, count: int | None, index: int | None, cluster: bool, timeout_s: int) -> None:
@@ -42,8 +43,11 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool, 
             raise InputError("--process_count and --process_index need --coordinator=HOST:PORT, the address of process 0")
         if cluster:
             try:
-                with _at_most(timeout_s, f"--cluster: the processes did not find each other in {timeout_s} s", EXIT_CRASHED):
-                    jax.distributed.initialize(initialization_timeout=timeout_s + _LONGER_S)
+                with _at_most(timeout_s, f"--cluster: not all processes came in {timeout_s} s; {_LONGER}", EXIT_CRASHED):
+                    jax.distributed.initialize(initialization_timeout=timeout_s + _PATIENT_S)
+            except jax.errors.JaxRuntimeError as error:
+                print(f"error: --cluster: the processes could not join ({str(error).splitlines()[0]})", file=sys.stderr, flush=True)
+                sys.exit(EXIT_CRASHED)
             except (ValueError, RuntimeError) as error:
                 raise InputError(
                     f"--cluster: JAX finds no cluster here ({str(error).splitlines()[0]}); inside Slurm start with srun, elsewhere give "
@@ -53,7 +57,7 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool, 
     host, colon, port = coordinator.rpartition(":")
     if cluster:
         raise InputError("--cluster asks the cluster for the coordinator; leave out --coordinator")
-    if not (host and colon and port.isdigit()):
+    if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
         raise InputError(f"--coordinator={coordinator}: must be HOST:PORT, for instance 10.0.0.2:8476")
     if count is None or index is None or not 0 <= index < count:
         raise InputError(
@@ -62,8 +66,11 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool, 
     late = f"process 0 does not answer in {timeout_s} s; start it there, and open the port to the other hosts"
     if index == 0:
         late = f"not all of {count} processes came in {timeout_s} s; start those with --process_index=1 to {count - 1}, with this address"
-    with _at_most(timeout_s, f"--coordinator={coordinator}: {late} (--join_timeout_s=N waits longer)", EXIT_BAD_INPUT):
-        jax.distributed.initialize(coordinator, count, index, initialization_timeout=timeout_s + _LONGER_S)
+    with _at_most(timeout_s, f"--coordinator={coordinator}: {late}; {_LONGER}", EXIT_BAD_INPUT):
+        try:
+            jax.distributed.initialize(coordinator, count, index, initialization_timeout=timeout_s + _PATIENT_S)
+        except RuntimeError as error:
+            raise InputError(f"--coordinator={coordinator}: cannot be used ({str(error).splitlines()[0]}); is the port free?") from None
 
 
 @contextlib.contextmanager

@@ -26,7 +26,11 @@ def first_line(error: BaseException) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run; use as a context manager, leaving it waits for the last save."""
+    """The checkpoints of one run; use as a context manager, leaving it waits for the last save.
+
+    Attributes:
+      newest: The last step that this run saved or restored; None before.
+    """
 
     def __init__(self, workdir: epath.Path, keep: int | None) -> None:
         """Opens the folder, made when missing.
@@ -42,7 +46,7 @@ class Checkpoints:
             read_only=keep is None,
         )
         self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
-        self._newest: int | None = None  # the last step that this run saved or restored
+        self.newest: int | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -53,8 +57,10 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns once everything is written; Ctrl-C does not cut it short."""
-        with contextlib.suppress(KeyboardInterrupt):
-            self._manager.wait_until_finished()
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                self._manager.wait_until_finished()
+                return
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
@@ -69,14 +75,14 @@ class Checkpoints:
           position: Position in the data.
           run: What the run is: config, layouts, statistics, versions; JSON.
         """
-        if step == self._newest:
+        if step == self.newest:
             return
-        for damaged in (later for later in self.steps() if self._newest is not None and later > self._newest):
+        for damaged in (later for later in self.steps() if self.newest is not None and later > self.newest):
             self._manager.delete(damaged)  # could not be read at the start, and stands in the way of this one
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position), run=ocp.args.JsonSave(run))
         if not self._manager.save(step, args=items, force=True):
             raise RuntimeError(f"checkpoint of step {step} was refused; the newest is {self._manager.latest_step()}")
-        self._newest = step
+        self.newest = step
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a checkpoint onto the shardings of ``abstract``.
@@ -109,7 +115,7 @@ class Checkpoints:
             except UNREADABLE as error:
                 logging.warning("checkpoint of step %d cannot be read (%s); trying the one before", step, first_line(error))
             else:
-                self._newest = step
+                self.newest = step
                 return restored
         if steps:
             raise InputError(f"none of the checkpoints {steps} can be read; they are damaged or of another model")

@@ -71,8 +71,8 @@ class Clock:
         return row
 
     def rest(self) -> dict[str, float]:
-        """What came after the last lap, the last checkpoint above all: ``seconds`` and those of each of `SPANS`."""
-        return {"seconds": time.perf_counter() - self._lap} | self._spent
+        """What came after the last lap, as a checkpoint: ``seconds``, those of each of `SPANS`, and the start's cost if no lap had it."""
+        return {"seconds": time.perf_counter() - self._lap} | self._spent | self._first
 
 
 def cost_of_start(kept: Iterable[dict[str, Any]], dropped: Iterable[dict[str, Any]], began_unix_s: float) -> dict[str, float]:
@@ -85,8 +85,8 @@ def cost_of_start(kept: Iterable[dict[str, Any]], dropped: Iterable[dict[str, An
 
     Returns:
       ``start_s``, from the process's begin to now, and ``starts``, 1; after an earlier start also ``lost_s``, logged work after the
-      checkpoint, and ``down_s``, from the last logged step to this process's begin. What earlier starts cost whose rows are dropped is
-      added in: they ended before they saved.
+      checkpoint, and ``down_s``, from the last logged step to this process's begin: with a checkpoint that ended the earlier start, and
+      with starts that logged nothing. What earlier starts cost whose rows are dropped, for they ended before they saved, is added in.
     """
     cost = {"start_s": time.time() - began_unix_s, "starts": 1}
     rows = [row for row in (*kept, *dropped) if "unix_s" in row]
@@ -105,7 +105,7 @@ def goodput(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
       rows: Its metrics.jsonl, and `Clock.rest` of the last start.
 
     Returns:
-      ``total_s`` (all but the time when no process ran), ``goodput`` (share of it spent on steps that count), the sum of each of `SPANS`
+      ``total_s`` (all but ``down_s``), ``goodput`` (share of it spent on steps that count), the sum of each of `SPANS`
       and `RESTART`, ``starts``, and ``mfu`` over the time of the laps where it was known.
     """
     laps = [row for row in rows if "seconds" in row]

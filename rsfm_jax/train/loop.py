@@ -111,10 +111,12 @@ class Trainer:
                 if self._pending:
                     progress.show(self._log(log, stream, clock, self._take_pending(behind=False)), clock.seconds)
                 with clock.spent_on("checkpoint_s"):
-                    checkpoints.save(step, self.program.release(state), stream.get_state(), run)  # does nothing for a step already saved
+                    if step != checkpoints.newest:
+                        checkpoints.save(step, self.program.release(state), stream.get_state(), run)
                     checkpoints.wait()
+                rest = clock.rest()
         if is_first():
-            say(summary_line(self._summarise(workdir, clock)))
+            say(summary_line(self._summarise(workdir, rest)))
         if step < train.steps:
             say(f"stopped at step {step} of {train.steps}, saved; the same command continues there")
             return interrupts.exit_code or EXIT_OK
@@ -134,8 +136,8 @@ class Trainer:
         cost = cost_of_start(log.kept, log.dropped, PROCESS_BEGAN)
         return Clock(self.config.data.global_batch_size, peak and peak * self.program.mesh.size, cost)
 
-    def _summarise(self, workdir: epath.Path, clock: Clock) -> dict[str, float]:
-        found = goodput([*read_metrics(workdir), clock.rest()])
+    def _summarise(self, workdir: epath.Path, rest: dict[str, float]) -> dict[str, float]:
+        found = goodput([*read_metrics(workdir), rest])
         (workdir / SUMMARY_FILE).write_text(json.dumps(found, indent=1) + "\n")
         return found
 

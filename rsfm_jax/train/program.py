@@ -56,7 +56,7 @@ class Program:
         return jax.jit(take_apart, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.held))(state)
 
     def release(self, held: TrainState) -> TrainState:
-        """The inverse of `hold`."""
+        """The inverse of `hold`; here too both are in memory for a moment."""
         if self.config.model.unroll:
             return held
         return jax.jit(put_together, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract))(held)
@@ -97,9 +97,9 @@ def make_program(config: Config, layouts: tuple[Layout, ...], devices: list[Any]
     """
     mesh = make_mesh(config.parallel, devices)
     check_batch(mesh, config.data.global_batch_size, config.train.microbatches)
-    platform = mesh.devices.flat[0].platform
-    if config.model.attention == "cudnn" and platform != "gpu":
-        raise InputError(f"config.model.attention='cudnn': needs NVIDIA GPUs, and the devices here are of {platform!r}; set it to 'plain'")
+    kind = mesh.devices.flat[0].device_kind
+    if config.model.attention == "cudnn" and not kind.startswith("NVIDIA"):
+        raise InputError(f"config.model.attention='cudnn': needs NVIDIA GPUs, and the devices here are {kind!r}; set it to 'plain'")
     spec = model_spec(config, layouts)
     for layout in layouts:
         for slot in token_layout(layout, config.tokenizer).layout.slots:

@@ -99,7 +99,7 @@ def loss_and_gradient(
 
     The parts' sum is the loss of the whole: means are over the patches of all of them. A part takes rows from every device.
 
-    Args: as those of `loss_fn`.
+    Its arguments are those of `loss_fn` without ``scored_T``.
 
     Returns:
       As ``jax.value_and_grad`` of `loss_fn`.

@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_named_with_what_to_change(tiny: Config):
     """85 % of 64 MiB less state and program is 47.4 MiB, of 80 MiB for 8 image sets: 4 fit."""
     report = _report()
     assert (report.total_bytes, report.fits) == (87 * 2**20, False)
-    said = advice(report, tiny, 1)
+    said = advice(report, tiny, 1, 1)
     assert "does not fit: 23 MiB too much" in said
     assert "30 MiB  f32[8,3,96,96]" in said
     assert "--config.data.global_batch_size=4: 4 image sets a chip" in said
@@ -81,9 +81,11 @@ def test_what_does_not_fit_is_named_with_what_to_change(tiny: Config):
     assert "--config.model.remat=full" in said
     assert "fsdp" not in said
     tiny.model.remat = "full"
-    said = advice(_report(optimizer_bytes=40 * 2**20), tiny, 1)
+    said = advice(_report(optimizer_bytes=40 * 2**20), tiny, 1, 1)
     assert "remat" not in said
     assert "--config.parallel.fsdp=2 or more: the state takes 42 MiB" in said
+    for more, fsdp, tensor in (({}, 2, 2), ({"slices": 2}, 2, 1), ({"chips": 8}, 4, 2)):
+        assert "fsdp" not in advice(_report(optimizer_bytes=40 * 2**20, **more), tiny, fsdp, tensor)
 
 
 def test_a_gather_of_several_layers_is_said():

@@ -157,6 +157,7 @@ def test_processes_that_do_not_come_are_waited_for_so_long(tiny_path: pathlib.Pa
     [
         (["--process_count=2"], "--process_count and --process_index need --coordinator=HOST:PORT"),
         (["--coordinator=127.0.0.1"], "--coordinator=127.0.0.1: must be HOST:PORT"),
+        (["--coordinator=127.0.0.1:99999", "--process_count=2", "--process_index=0"], "--coordinator=127.0.0.1:99999: must be HOST:PORT"),
         (["--coordinator=127.0.0.1:8476", "--process_count=2"], "needs --process_count (given: 2) and --process_index (given: None)"),
         (["--coordinator=127.0.0.1:8476", "--process_count=2", "--process_index=2"], "--process_index (given: 2) from 0 to one less"),
         (["--coordinator=127.0.0.1:8476", "--cluster"], "leave out --coordinator"),

@@ -43,8 +43,17 @@ def test_both_are_the_same_attention(groups: np.ndarray | None, kind: str, close
         np.testing.assert_allclose(ours, expected, atol=close)
 
 
-def test_groups_and_absent_tokens_change_the_result():
+def test_groups_change_the_result():
     assert np.abs(read(anywhere, GROUPS, "float32")[0] - read(anywhere, None, "float32")[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("attention", [anywhere, plain_attention], ids=["cudnn", "plain"])
+def test_absent_tokens_reach_nobody(attention: Any):
+    q, k, v = jnp.asarray(np.random.default_rng(0).normal(size=(3, B, T, A, E)), jnp.float32)
+    real = jnp.ones((B, T), bool).at[0, 5:12].set(False)
+    found = attention(q, k, v, real)
+    np.testing.assert_array_equal(found, attention(q, k.at[0, 5:12].set(9.0), v.at[0, 5:12].set(9.0), real))
+    assert np.abs(found - attention(q, k.at[0, 4].set(9.0), v.at[0, 4].set(9.0), real))[0].min() > 0
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN needs a GPU")
@@ -61,5 +70,5 @@ def test_the_config_names_them():
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
 def test_without_a_gpu_it_is_refused(tiny: Config, tiny_dataset: Dataset):
     tiny.model.attention, tiny.model.compute_dtype = "cudnn", "bfloat16"
-    with pytest.raises(InputError, match=r"config.model.attention='cudnn': needs NVIDIA GPUs, and the devices here are of 'cpu'"):
+    with pytest.raises(InputError, match=r"config.model.attention='cudnn': needs NVIDIA GPUs, and the devices here are 'cpu'"):
         make_program(tiny, tiny_dataset.layouts)
