@@ -29,6 +29,12 @@ run() {
   if [[ $DRY_RUN == yes ]]; then quoted "$@"; else "$@"; fi
 }
 
+# Compiler flags for a chip, for the env file: the lines of flags/CHIP without their reasons.
+recommended() { # CHIP
+  [[ -f $LAUNCH/flags/$1 ]] || fail "recommended $1: there is no $LAUNCH/flags/$1"
+  sed -n 's/^\(--[^[:space:]#]*\).*/\1/p' "$LAUNCH/flags/$1" | paste -sd' ' -
+}
+
 # Reads a script's words into VERB, ENV_FILE and DRY_RUN, then the env file. $1: the allowed verbs, empty for none.
 read_words() {
   local verbs=$1 word
