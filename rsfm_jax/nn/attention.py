@@ -46,16 +46,7 @@ def cudnn_attention(
 ) -> Heads:
     """Flash attention of cuDNN, bfloat16 on NVIDIA GPUs; tokens are padded to a multiple of 8 that nobody attends to.
 
-    Args:
-      q_BTAE: Queries.
-      k_BTAE: Keys.
-      v_BTAE: Values.
-      real_BT: Which tokens hold an observation; the others are never attended to.
-      groups_T: Number of each token's group, int (T,): tokens attend within their group; None: all to all.
-      implementation: Of `jax.nn.dot_product_attention`; "xla" runs anywhere.
-
-    Returns:
-      Mixed values, in the type of ``v_BTAE``.
+    Takes and returns what `plain_attention` does. ``implementation`` is that of `jax.nn.dot_product_attention`; "xla" runs anywhere.
     """
     B, T, _, E = q_BTAE.shape
     more = -T % _MULTIPLE
