@@ -177,8 +177,10 @@ def collectives(program: Program, devices: int) -> list[Collective]:
         channel = re.search(r"channel_id=(\d+)", instruction.line)
         # parts of an asynchronous collective are written several times with one channel; fused scatters all have channel 1
         key = (kind, place.split(".clone")[0]) if scatter else (kind, channel[1] if channel else f"{place} {instruction.name}")
-        asynchronous = instruction.opcode.endswith("-start") and kind in ("all-gather", "collective-permute")
-        arrays = (max(instruction.arrays, key=lambda a: a[1]),) if asynchronous else instruction.arrays
+        arrays = instruction.arrays
+        if instruction.opcode.endswith("-start") and kind != "all-reduce":  # what it takes, then what it makes, then scalars
+            parts = [array for array in arrays if not array[0].endswith("[]")]
+            arrays = tuple(parts[len(parts) // 2 :])
         size = sum(array_bytes for _, array_bytes in arrays)
         chips = group_size(instruction.line, devices)
         kind = "reduce-scatter" if scatter else kind

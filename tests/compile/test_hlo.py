@@ -114,3 +114,20 @@ def test_what_the_tpu_compiler_writes():
 
 def test_cycles_are_counted_as_often_as_they_run_and_not_again_inside_a_fusion():
     assert estimated_cycles(Program(TPU_TEXT)) == 24 * 100
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "array_bytes", "sent_bytes"),
+    [
+        ("((f32[8,4], f32[2]), (f32[32,4], f32[8])) all-gather-start(%a, %b)", "all-gather", 4 * (128 + 8), 3 * (128 + 8)),
+        ("((f32[32,4]), f32[8,4]) reduce-scatter-start(%a)", "reduce-scatter", 4 * 128, 3 * 128),
+        ("(f32[8,4], f32[8,4], u32[], u32[]) collective-permute-start(%a)", "collective-permute", 4 * 32, 4 * 32),
+        ("(f32[32], f32[8]) all-reduce-start(%a, %b)", "all-reduce", 4 * 40, 2 * 3 * 40),
+        ("(f32[8,4], f32[8,4]) all-to-all-start(%a)", "all-to-all", 4 * 32, 3 * 32),
+    ],
+)
+def test_what_starts_and_ends_apart(line: str, kind: str, array_bytes: int, sent_bytes: int):
+    """The result of a start holds what it takes beside what it makes; only the latter counts."""
+    text = f"ENTRY %main (a: f32[8]) -> f32[8] {{\n  %x = {line}, channel_id=3, replica_groups={{{{0,1,2,3}}}}\n}}\n"
+    (found,) = collectives(Program(text), 4)
+    assert (found.kind, found.array_bytes, found.sent_bytes, found.beside) == (kind, array_bytes, sent_bytes, True)
