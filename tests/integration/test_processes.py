@@ -152,6 +152,17 @@ def test_processes_that_do_not_come_are_waited_for_so_long(tiny_path: pathlib.Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cluster_whose_processes_do_not_come_counts_as_a_crash(
+    tiny_path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Exit code 1, which babysitters try again: the cluster gave the address, nobody typed it."""
+    one_of_two = {"JOB_ID": "70000", "NTASKS": "2", "PROCID": "1", "LOCALID": "1", "STEP_NODELIST": "127.0.0.1"}
+    for name, value in one_of_two.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    done = run_door("rsfm_jax.train", *train_words(tiny_path, tmp_path / "run"), "--cluster", "--join_timeout_s=3")
+    assert (done.returncode, done.stderr) == (1, "error: --cluster: not all processes came in 3 s; --join_timeout_s=N waits longer\n")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
