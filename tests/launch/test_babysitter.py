@@ -202,7 +202,8 @@ def test_a_tpu_that_cannot_be_deleted_is_said(tmp_path: pathlib.Path):
 def test_ctrl_c_ends_the_babysitter_only(tmp_path: pathlib.Path):
     write_tool(tmp_path / "bin", "gcloud", _ENDLESS_GCLOUD)
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    command = [str(LAUNCH / "tpu_babysit.sh"), f"--env={write_env(tmp_path)}"]
+    # where tests run in the background Ctrl-C is ignored, and what they start ignores it too
+    command = ["env", "--default-signal=INT", str(LAUNCH / "tpu_babysit.sh"), f"--env={write_env(tmp_path)}"]
     looking = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     give_up = time.monotonic() + 30
     while not (tmp_path / "bin" / "following").exists() and time.monotonic() < give_up:
