@@ -5,7 +5,7 @@ import sys
 from absl import flags, logging
 
 from rsfm_jax import cli
-from rsfm_jax.errors import exit_code
+from rsfm_jax.errors import EXIT_CRASHED, exit_code
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures; all processes of a run see the same")
@@ -32,7 +32,7 @@ def _run() -> int:
         return run_training(config, workdir)
     except NotFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return EXIT_CRASHED
 
 
 if __name__ == "__main__":
