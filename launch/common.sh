@@ -95,10 +95,18 @@ need_one_of() { # NAME VALUE...
   [[ " $* " == *" ${!name} "* ]] || fail "$ENV_FILE: $name='${!name}': must be one of $*"
 }
 
+# Stops unless the run's folder and the data lie in the folder that containers get; elsewhere they would end with them.
+need_bucket() {
+  need BUCKET
+  [[ $BUCKET == /* && $WORKDIR == "$BUCKET"/* && $DATA == "$BUCKET"/* ]] ||
+    fail "$ENV_FILE: WORKDIR='$WORKDIR' DATA='$DATA': must lie in BUCKET='$BUCKET', a folder; containers see nothing else of the host"
+}
+
 # Checks what every run needs, and sets TRAIN to the words of the training command after `python`.
 need_run() {
   need RUN CONFIG WORKDIR DATA
   [[ $RUN =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] ||
     fail "$ENV_FILE: RUN='$RUN': must be lower-case letters, digits and hyphens, a letter first, 40 at most"
+  [[ $WORKDIR$DATA != *://* ]] || fail "$ENV_FILE: WORKDIR='$WORKDIR' DATA='$DATA': must be folders that all hosts see; mount a bucket"
   TRAIN=(-m rsfm_jax.train --cluster "--config=$CONFIG" "--workdir=$WORKDIR" "--config.data.path=$DATA" "${OVERRIDES[@]}")
 }

@@ -15,11 +15,11 @@ source "$LAUNCH/gke_jobset.sh"
 source "$LAUNCH/gke_queue.sh"
 read_words "queue apply state logs delete" "$@"
 need_run
-need IMAGE KUBE_CONTEXT NAMESPACE SERVICE_ACCOUNT KUEUE_QUEUE TPU_ACCELERATOR TPU_TOPOLOGY
+need_bucket
+need CLAIM IMAGE KUBE_CONTEXT NAMESPACE SERVICE_ACCOUNT KUEUE_QUEUE TPU_ACCELERATOR TPU_TOPOLOGY
 need_count SLICES CHIPS_PER_HOST
 need_number MAX_RESTARTS
 need_one_of CAPACITY spot reserved on-demand
-if [[ $BUCKET == /* ]]; then need CLAIM; fi
 [[ $TPU_TOPOLOGY =~ ^[0-9]+x[0-9]+(x[0-9]+)?$ ]] || fail "$ENV_FILE: TPU_TOPOLOGY='$TPU_TOPOLOGY': must be like 4x4 or 2x2x4"
 
 CHIPS=$((${TPU_TOPOLOGY//x/ * }))

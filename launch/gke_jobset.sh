@@ -14,7 +14,7 @@ list() { # INDENT WORD...
   for word in "$@"; do printf '%s- %s\n' "$indent" "$(yaml "$word")"; done
 }
 
-# Parts that are not always there; they begin with a line break.
+# A part that is not always there; it begins with a line break.
 spot() {
   [[ $CAPACITY == spot ]] || return 0
   cat <<EOF
@@ -24,27 +24,6 @@ spot() {
                 - key: cloud.google.com/gke-spot
                   operator: Exists
                   effect: NoSchedule
-EOF
-}
-
-volumes() {
-  [[ $BUCKET == /* ]] || return 0
-  cat <<EOF
-
-              volumes:
-                - name: bucket
-                  persistentVolumeClaim:
-                    claimName: $CLAIM
-EOF
-}
-
-mounts() {
-  [[ $BUCKET == /* ]] || return 0
-  cat <<EOF
-
-                  volumeMounts:
-                    - name: bucket
-                      mountPath: $(yaml "$BUCKET")
 EOF
 }
 
@@ -100,7 +79,11 @@ spec:
               terminationGracePeriodSeconds: 300
               nodeSelector:
                 cloud.google.com/gke-tpu-accelerator: $TPU_ACCELERATOR
-                cloud.google.com/gke-tpu-topology: $TPU_TOPOLOGY$(spot)$(volumes)
+                cloud.google.com/gke-tpu-topology: $TPU_TOPOLOGY$(spot)
+              volumes:
+                - name: bucket
+                  persistentVolumeClaim:
+                    claimName: $CLAIM
               containers:
                 - name: train
                   image: $(yaml "$IMAGE")
@@ -117,6 +100,9 @@ $(list "                    " python "${TRAIN[@]}")
                     requests:
                       google.com/tpu: $CHIPS_PER_HOST
                     limits:
-                      google.com/tpu: $CHIPS_PER_HOST$(mounts)
+                      google.com/tpu: $CHIPS_PER_HOST
+                  volumeMounts:
+                    - name: bucket
+                      mountPath: $(yaml "$BUCKET")
 EOF
 }

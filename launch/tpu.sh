@@ -2,7 +2,8 @@
 # Cloud TPU, one step at a time: tpu.sh VERB [--env=FILE] [--dry-run]
 #   create  asks for the TPU (a queued resource) and returns; it comes when there is one
 #   state   prints its state, MISSING when there is none, and why it FAILED
-#   train   starts training on all hosts, unless it runs there, and follows process 0; exits with its exit code
+#   train   starts training on all hosts, unless it runs there, and follows process 0; exits with its exit code, 3 where that is 1,
+#           for 1 and 255 are what gcloud and ssh end with where they fail themselves
 #   stop    ends training on all hosts: saved, exit code 42; the same `train` continues
 #   delete  gives the TPU back
 # tpu_babysit.sh does all of it, again and again.
@@ -11,6 +12,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 read_words "create state train stop delete" "$@"
 need_run
+need_bucket
 need PROJECT ZONE ACCELERATOR_TYPE RUNTIME_VERSION IMAGE
 need_count SLICES
 need_one_of CAPACITY spot reserved on-demand
@@ -58,21 +60,18 @@ on_all_hosts() {
 }
 
 train() {
-  local flags=() folder='' script
+  local flags=("--mount=type=bind,source=$BUCKET,target=$BUCKET") script
   if [[ -n $XLA_FLAGS ]]; then flags+=("--env=XLA_FLAGS=$XLA_FLAGS"); fi
   if [[ -n $LIBTPU_INIT_ARGS ]]; then flags+=("--env=LIBTPU_INIT_ARGS=$LIBTPU_INIT_ARGS"); fi
-  if [[ $BUCKET == /* ]]; then
-    folder=$BUCKET
-    flags+=("--mount=type=bind,source=$folder,target=$folder")
-  fi
   # The script goes along as text: nothing needs to be on the hosts beforehand.
   script=$(grep -v '^#' "$LAUNCH/tpu_host.sh")
-  on_all_hosts "$(quoted bash -c "$script" tpu_host.sh "$RUN" "${IMAGE%%/*}" "$folder" "${flags[@]}" "$IMAGE" python \
-    "${TRAIN[@]}")"
+  on_all_hosts "$(quoted bash -c "$script" tpu_host.sh "$RUN" "${IMAGE%%/*}" "$BUCKET" "${flags[@]}" "$IMAGE" python \
+    "${TRAIN[@]}")" || return 255
   # Only one connection stays open, and not through `queued-resources ssh`: that serves 64 hosts at a time, and exits with 0 where a
   # node cannot be reached. Without a container there is no exit code: as if the ssh had broken.
   run "${TPUS[@]}" tpu-vm ssh "$NODE_0" --worker=0 "$ALIVE" \
-    "--command=sudo docker logs --follow --tail=200 $RUN || exit 255; exit \$(sudo docker wait $RUN)" "${WHERE[@]}"
+    "--command=sudo docker logs --follow --tail=200 $RUN || exit 255; code=\$(sudo docker wait $RUN); exit \$((code == 1 ? 3 : code))" \
+    "${WHERE[@]}"
 }
 
 stop() { on_all_hosts "sudo docker stop -t 120 $RUN"; }

@@ -4,22 +4,23 @@
 # the TPU and the training go on, and it takes them up where they are. Ends with
 #   0    the run is done
 #   2    training refused its input; its message is above
+#   130  training was stopped by hand on its host
 #   1    given up: quota, permission, or too many recreations, interruptions or crashes without progress
 # and gives the TPU back first, unless ON_STOP=keep.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 read_words "" "$@"
-need_number POLL_S PROGRESS_S MAX_RECREATIONS MAX_INTERRUPTIONS MAX_CRASHES
+need_number POLL_S PROGRESS_S MAX_RECREATIONS MAX_INTERRUPTIONS MAX_CRASHES MAX_CRASHES_IN_ALL
 need_one_of ON_STOP delete keep
 
 tpu() { "$LAUNCH/tpu.sh" "$@" "--env=$ENV_FILE"; }
 
-MAX_BLIND_LOOKS=10 # in a row, that gcloud fails to answer
+MAX_BLIND_LOOKS=10 # in a row, that gcloud fails to answer, or to delete
 REFUSED='quota|permission'
 PASSING='unavailable|deadline|aborted|internal|already_exists|timed out|connection'
 shopt -s nocasematch
-created=0 interruptions=0 crashes=0 blind=0 last=
+created=0 interruptions=0 crashes=0 crashes_in_all=0 undeleted=0 blind=0 last=
 
 finish() { # EXIT_CODE MESSAGE
   say "$2"
@@ -51,14 +52,16 @@ create() {
 
 count_stop() { # CODE
   case $1 in
-    42 | 143 | 255) interruptions=$((interruptions + 1)) ;;
-    *) crashes=$((crashes + 1)) ;;
+    1 | 42 | 143 | 255) interruptions=$((interruptions + 1)) ;;
+    *) crashes=$((crashes + 1)) crashes_in_all=$((crashes_in_all + 1)) ;;
   esac
   say "training stopped with exit code $1 ($interruptions of $MAX_INTERRUPTIONS interruptions, $crashes of $MAX_CRASHES crashes)"
   ((interruptions <= MAX_INTERRUPTIONS)) || finish 1 "given up: MAX_INTERRUPTIONS without $PROGRESS_S s of training"
   ((crashes <= MAX_CRASHES)) || finish 1 "given up: MAX_CRASHES without $PROGRESS_S s of training"
-  # Hosts that still train would be in the way of the next start; after a broken ssh they all may, and should.
-  if (($1 != 255)); then tpu stop || true; fi
+  # The same step may crash for ever, each time after hours that look like progress.
+  ((crashes_in_all <= MAX_CRASHES_IN_ALL)) || finish 1 "given up: MAX_CRASHES_IN_ALL"
+  # Hosts that still train would be in the way of the next start; where gcloud or ssh broke they all may, and should.
+  if (($1 != 1 && $1 != 255)); then tpu stop || true; fi
   sleep "$POLL_S"
 }
 
@@ -75,7 +78,13 @@ train() {
 }
 
 replace() { # MESSAGE
-  tpu delete || true
+  if ! tpu delete; then
+    undeleted=$((undeleted + 1))
+    ((undeleted < MAX_BLIND_LOOKS)) || fail "the TPU could not be deleted $undeleted times; it is there, and may be paid for" 1
+    sleep "$POLL_S"
+    return
+  fi
+  undeleted=0
   if [[ $1 =~ $REFUSED ]]; then
     say "given up: $1"
     exit 1

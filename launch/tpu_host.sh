@@ -13,7 +13,8 @@ if [[ -n $(sudo docker ps --quiet --filter label=rsfm_jax) ]]; then
   exit 0
 fi
 # On the boot disk it would be another folder on every host. 255: as if the ssh had broken, so it is tried again.
-if [[ -n $folder && (! -d $folder || $(stat --format=%d "$folder") == $(stat --format=%d /)) ]]; then
+# Asked as root, whose container it is: a bucket mounted by root may be closed to others.
+if ! sudo test -d "$folder" || [[ $(sudo stat --format=%d "$folder") == $(stat --format=%d /) ]]; then
   echo "$(hostname): $folder is not mounted (yet)"
   exit 255
 fi

@@ -22,6 +22,11 @@ class InputError(ValueError):
     """Something the user gave is wrong; the message names the file, the field and the fix."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the choice closest to ``word``, or an empty string when none is close."""
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)

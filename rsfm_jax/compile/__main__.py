@@ -1,4 +1,4 @@
-"""Front door of compiling: the true train step for a named pod, on a machine without one. Exit code 0: it fits, 3: it does not.
+"""Front door of compiling: the true train step for a pod that need not be there, or for the GPUs that are. Exit code 0: fits, 3: does not.
 
     python -m rsfm_jax.compile --config=configs/a2mae.py:vit_l --topology=v5p:8x8x8
 

@@ -9,6 +9,7 @@ from rsfm_jax.compile.hlo import Program as Hlo
 from rsfm_jax.compile.hlo import collectives, estimated_cycles, largest_arrays
 from rsfm_jax.compile.report import Report, shard_bytes
 from rsfm_jax.compile.topology import Topology
+from rsfm_jax.errors import first_line
 from rsfm_jax.layouts import Layout
 from rsfm_jax.train.flops import step_flops
 from rsfm_jax.train.program import Program
@@ -43,13 +44,14 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise DoesNotFitError(
-            f"{topology.name}, layout {layout.name}: the compiler finds no memory for a single array ({str(error).splitlines()[0]}); where "
+            f"{topology.name}, layout {layout.name}: the compiler finds no memory for a single array ({first_line(error)}); where "
             "it is of the batch lower config.data.global_batch_size, where of the parameters raise config.parallel.fsdp"
         ) from None
     seconds = time.perf_counter() - begin
     memory, hlo = compiled.memory_analysis(), Hlo(compiled.as_text())
     found = collectives(hlo, topology.chips)
-    gathers = [c.largest_bytes for c in found if c.kind == "all-gather"]
+    gathers = [c for c in found if c.kind == "all-gather"]
+    of_layer = layer_bytes(program)
     rows, shape = program.config.data.global_batch_size, program.mesh.shape
     state_bytes = shard_bytes(abstract.params) + shard_bytes(abstract.opt_state)
     return Report(
@@ -67,19 +69,26 @@ def compile_report(program: Program, layout: Layout, topology: Topology) -> Repo
         flops=step_flops(program.config, layout) * rows / topology.chips,
         peak_flops=topology.generation.peak_flops,
         collectives=found,
-        largest_gather=(max(gathers, default=0), largest_layer_bytes(program)),
+        held_bytes=0 if program.config.model.unroll else state_bytes,
+        largest_gather=(max((c.largest_bytes for c in gathers), default=0), max(of_layer)),
+        gathered_at_once=(max((c.array_bytes for c in gathers), default=0), sum(of_layer)),
         largest=largest_arrays(hlo, _LARGEST),
         estimated_cycles=estimated_cycles(hlo),
         compile_s=seconds,
     )
 
 
-def largest_layer_bytes(program: Program) -> int:
-    """Size of the largest parameter of one layer, in the compute type."""
+def layer_bytes(program: Program) -> list[int]:
+    """Sizes of the parameters of one encoder layer in the compute type, or of those outside the layers where one of them is larger."""
     item = jax.numpy.dtype(program.config.model.compute_dtype).itemsize
+    layers, others = [], []
 
-    def size(names: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> int:
-        return item * leaf.size // (leaf.shape[0] if names[0] == "layers" else 1)
+    def size(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> None:
+        names = [part.key for part in path]
+        if "layers" not in names:
+            others.append(item * leaf.size)
+        elif names[0] == "encoder":
+            layers.append(item * leaf.size // leaf.shape[0])
 
-    sizes = jax.tree.map(size, program.model.names, program.model.shapes, is_leaf=lambda x: isinstance(x, tuple))
-    return max(jax.tree.leaves(sizes))
+    jax.tree_util.tree_map_with_path(size, program.model.shapes)
+    return layers if max(layers) >= max(others) else [*layers, max(others)]

@@ -45,7 +45,7 @@ class Collective:
       sent_bytes: What each chip sends over its links each time, by the ring algorithm.
       times: How often it runs in one step.
       inside_loop: Whether it is in a loop over layers.
-      beside: Whether the chip can work on while it runs: it has a start and an end, or is fused with other work.
+      beside: Whether the chip can work on while it runs: it has a start and an end apart, or is fused with other work.
     """
 
     kind: str
@@ -91,12 +91,16 @@ class Program:
         self.fused = {name.strip().lstrip("%") for line in fusions for _, names in _CALLED.findall(line) for name in names.split(",")}
 
     def trips(self, line: str, condition: str) -> int:
-        """How often a loop runs: as its line says, or the constant that its counter is compared with."""
+        """How often a loop runs: as its line says, or the constant that its counter is compared with.
+
+        Raises:
+          ValueError: neither is there.
+        """
         if match := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
             return int(match[1])
         bounds = [int(m[1]) for i in self.computations[condition] if (m := re.search(r" constant\((\d+)\)", i.line))]
         if len(bounds) != 1:
-            raise ValueError(f"loop condition {condition} has the constants {bounds}, not one")
+            raise ValueError(f"the program has a loop that runs nobody knows how often: condition {condition}, constants {bounds}")
         return bounds[0]
 
     def walk(self) -> Iterator[tuple[str, Instruction, int, bool]]:
@@ -179,7 +183,7 @@ def collectives(program: Program, devices: int) -> list[Collective]:
         key = (kind, place.split(".clone")[0]) if scatter else (kind, channel[1] if channel else f"{place} {instruction.name}")
         arrays = instruction.arrays
         if instruction.opcode.endswith("-start") and kind != "all-reduce":  # what it takes, then what it makes, then scalars
-            parts = [array for array in arrays if not array[0].endswith("[]")]
+            parts = [array for array in arrays if not array[0].endswith("[]")] or arrays[:2]
             arrays = tuple(parts[len(parts) // 2 :])
         size = sum(array_bytes for _, array_bytes in arrays)
         chips = group_size(instruction.line, devices)
@@ -187,7 +191,8 @@ def collectives(program: Program, devices: int) -> list[Collective]:
         whole = size * chips if kind == "reduce-scatter" and not scatter else size  # of a plain one the result is a shard
         sent = {"all-reduce": 2 * whole * (chips - 1) // chips, "collective-permute": whole}.get(kind, whole * (chips - 1) // chips)
         largest, largest_bytes = max(arrays, key=lambda a: a[1])
-        beside = instruction.opcode.endswith("-start") or place.startswith(_FUSED_WITH_WORK) or (key in found and found[key].beside)
+        apart = instruction.opcode.endswith("-start") and '"is_sync":true' not in instruction.line  # XLA's mark of one with nothing between
+        beside = apart or place.startswith(_FUSED_WITH_WORK) or (key in found and found[key].beside)
         if chips > 1:
             found[key] = Collective(kind, largest, whole, largest_bytes, sent, times, looped, beside)
     return sorted(found.values(), key=lambda c: -c.sent_bytes * c.times)

@@ -34,7 +34,9 @@ class Report:
       flops: From shapes (`rsfm_jax.train.flops`), without recomputation.
       peak_flops: What a chip does in a second; None where unknown.
       collectives: The program's collectives.
+      held_bytes: Parameters and moments a second time, while a state that is held one array a layer is stacked for a checkpoint.
       largest_gather: The largest array that is gathered, and the largest parameter of one layer, in bytes.
+      gathered_at_once: The most that one collective gathers, and all parameters of one layer, in bytes.
       largest: The largest arrays: shape, bytes, operation.
       estimated_cycles: Clock cycles of the chip's own operations, by the TPU compiler's estimate; 0 on a GPU.
       compile_s: Time the compiler took, seconds.
@@ -50,19 +52,22 @@ class Report:
     batch_bytes: int
     activations_bytes: int
     program_bytes: int
+    held_bytes: int
     hbm_bytes: int
     flops: float
     peak_flops: float | None
     collectives: list[Collective]
     largest_gather: tuple[int, int]
+    gathered_at_once: tuple[int, int]
     largest: list[tuple[str, int, str]]
     estimated_cycles: int
     compile_s: float
 
     @property
     def total_bytes(self) -> int:
-        """Memory of one chip while the step runs."""
-        return self.params_bytes + self.optimizer_bytes + self.batch_bytes + self.activations_bytes + self.program_bytes
+        """Memory of one chip while the step runs, or while a checkpoint is taken if that is more."""
+        step = self.batch_bytes + self.activations_bytes + self.program_bytes
+        return self.params_bytes + self.optimizer_bytes + max(step, self.held_bytes)
 
     @property
     def hbm_share(self) -> float:
@@ -76,8 +81,8 @@ class Report:
 
     @property
     def gathers_one_layer(self) -> bool:
-        """Whether nothing larger than one layer's largest parameter is gathered at once."""
-        return self.largest_gather[0] <= self.largest_gather[1]
+        """Whether no array larger than one layer's largest parameter is gathered, nor more than one layer at once."""
+        return all(gathered <= layer for gathered, layer in (self.largest_gather, self.gathered_at_once))
 
     def sent_bytes(self) -> dict[str, int]:
         """What each chip sends in one step, by kind of collective."""
@@ -106,7 +111,7 @@ class Report:
         """A table for people."""
         where = f"{self.topology}, {self.chips} chips" + (f" in {self.slices} slices" if self.slices > 1 else "")
         rows = [f"layout {self.layout} on {where}, {self.device_batch_size} image sets on each; compiled in {self.compile_s:.0f} s", ""]
-        for name in ("params", "optimizer", "batch", "activations", "program", "total"):
+        for name in ("params", "optimizer", "batch", "activations", "program", *(["held"] if self.held_bytes else []), "total"):
             rows.append(f"  {name:16}{getattr(self, f'{name}_bytes') / MIB:12,.0f} MiB")
         rows += [f"  {'of HBM':16}{self.hbm_share:12.1%}     ({self.hbm_bytes / MIB:,.0f} MiB)", ""]
         at_peak = f"  ({1e3 * self.flops / self.peak_flops:.1f} ms at the chip's peak)" if self.peak_flops else ""
@@ -147,15 +152,21 @@ def advice(report: Report, config: Config, fsdp: int, tensor: int) -> str:
     state = report.params_bytes + report.optimizer_bytes
     room = report.hbm_bytes * _AIM - state - report.program_bytes
     changes = []
-    parts = next((n for n in range(2, rows + 1) if rows % n == 0 and (report.activations_bytes + report.batch_bytes) / n <= room), None)
-    if parts:
-        batch = config.data.global_batch_size // parts
+    microbatches, activations, batch = config.train.microbatches, report.activations_bytes, report.batch_bytes
+    divisors = [n for n in range(2, rows + 1) if rows % (n * microbatches) == 0]
+    smaller = next((n for n in divisors if (activations + batch) / n <= room), None)
+    if smaller:
         changes.append(
-            f"  --config.data.global_batch_size={batch}: {rows // parts} image sets a chip, by what activations take now; or keep it with "
-            f"--config.train.microbatches={parts * config.train.microbatches}"
+            f"  --config.data.global_batch_size={config.data.global_batch_size // smaller}: {rows // smaller} image sets a chip, by what "
+            "activations take now"
         )
+    more = next((n for n in divisors if activations / n + batch <= room), None)
+    if more:
+        changes.append(f"  --config.train.microbatches={more * microbatches}: the same batch, in more parts")
     if config.model.remat != "full":
         changes.append("  --config.model.remat=full: recompute the blocks in the backward pass")
+    if report.held_bytes and state + report.held_bytes > report.hbm_bytes:
+        changes.append("  --config.model.unroll=1: the state is held as checkpoints keep it, not a second time while one is taken")
     if (state > _LARGE_STATE * report.hbm_bytes or not changes) and 2 * fsdp * tensor <= report.chips // report.slices:
         changes.append(f"  --config.parallel.fsdp={2 * fsdp} or more: the state takes {state / MIB:,.0f} MiB")
     return "\n".join([*lines, "to change:", *(changes or ["  more chips, or a smaller model"])])

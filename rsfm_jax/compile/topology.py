@@ -118,7 +118,7 @@ def local_topology(slices: int) -> Topology:
     try:
         device = jax.devices()[0]
     except RuntimeError as error:
-        raise InputError(f"--topology=local: JAX finds no device ({str(error).splitlines()[0]})") from None
+        raise InputError(f"--topology=local: JAX finds no device ({first_line(error)})") from None
     if device.platform != "gpu":
         raise InputError(
             f"--topology=local: JAX sees no GPU here (its backend is {device.platform!r}); pip install -e '.[gpu]', or name a TPU pod, as "

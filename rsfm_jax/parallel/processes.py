@@ -16,7 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from rsfm_jax.errors import EXIT_BAD_INPUT, EXIT_CRASHED, InputError
+from rsfm_jax.errors import EXIT_BAD_INPUT, EXIT_CRASHED, InputError, first_line
 
 _PATIENT_S = 60  # JAX's own patience ends later than ours: it ends in an abort with a stack trace
 _LONGER = "--join_timeout_s=N waits longer"
@@ -46,11 +46,11 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool, 
                 with _at_most(timeout_s, f"--cluster: not all processes came in {timeout_s} s; {_LONGER}", EXIT_CRASHED):
                     jax.distributed.initialize(initialization_timeout=timeout_s + _PATIENT_S)
             except jax.errors.JaxRuntimeError as error:
-                print(f"error: --cluster: the processes could not join ({str(error).splitlines()[0]})", file=sys.stderr, flush=True)
+                print(f"error: --cluster: the processes could not join ({first_line(error)})", file=sys.stderr, flush=True)
                 sys.exit(EXIT_CRASHED)
             except (ValueError, RuntimeError) as error:
                 raise InputError(
-                    f"--cluster: JAX finds no cluster here ({str(error).splitlines()[0]}); inside Slurm start with srun, elsewhere give "
+                    f"--cluster: JAX finds no cluster here ({first_line(error)}); inside Slurm start with srun, elsewhere give "
                     "--coordinator, --process_count and --process_index"
                 ) from None
         return
@@ -70,7 +70,8 @@ def join(coordinator: str, count: int | None, index: int | None, cluster: bool, 
         try:
             jax.distributed.initialize(coordinator, count, index, initialization_timeout=timeout_s + _PATIENT_S)
         except RuntimeError as error:
-            raise InputError(f"--coordinator={coordinator}: cannot be used ({str(error).splitlines()[0]}); is the port free?") from None
+            hint = "is the port free?" if index == 0 else "does each process have its own --process_index?"
+            raise InputError(f"--coordinator={coordinator}: cannot be used ({first_line(error)}); {hint}") from None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import sys
 from absl import flags, logging
 
 from rsfm_jax import cli
-from rsfm_jax.errors import EXIT_CRASHED, exit_code
+from rsfm_jax.errors import EXIT_CRASHED, InputError, exit_code
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures; all processes of a run see the same")
@@ -23,6 +23,8 @@ def _run() -> int:
     logging.set_verbosity(logging.WARNING)
     config = cli.loaded_config(_CONFIG, required=True)
     workdir = cli.required_flag("workdir", _WORKDIR.value, "runs/first")
+    if "://" in workdir:
+        raise InputError(f"--workdir={workdir}: must be a folder that all processes see; mount the bucket and give the folder")
     from rsfm_jax.parallel.processes import join  # after the input has been checked: importing jax takes seconds
 
     join(_COORDINATOR.value, _COUNT.value, _INDEX.value, _CLUSTER.value, _JOIN_TIMEOUT.value)

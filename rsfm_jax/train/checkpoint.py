@@ -13,16 +13,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from rsfm_jax.errors import InputError
+from rsfm_jax.errors import InputError, first_line
 from rsfm_jax.train.state import TrainState
 
 FOLDER = "checkpoints"
 UNREADABLE = (ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)  # what Orbax raises for a damaged checkpoint
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Checkpoints:

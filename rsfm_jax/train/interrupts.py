@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM ask the loop to stop after the step in hand; a second Ctrl-C stops at once.
 
+A checkpoint that is being written is waited for even then.
+
 In a run of several processes one that is asked to stop tells the others, and all stop after the same step: JAX's preemption service waits
 for SIGTERM, so this code leaves that signal to it and turns a Ctrl-C into one.
 """

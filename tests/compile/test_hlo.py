@@ -124,6 +124,7 @@ def test_cycles_are_counted_as_often_as_they_run_and_not_again_inside_a_fusion()
         ("(f32[8,4], f32[8,4], u32[], u32[]) collective-permute-start(%a)", "collective-permute", 4 * 32, 4 * 32),
         ("(f32[32], f32[8]) all-reduce-start(%a, %b)", "all-reduce", 4 * 40, 2 * 3 * 40),
         ("(f32[8,4], f32[8,4]) all-to-all-start(%a)", "all-to-all", 4 * 32, 3 * 32),
+        ("(f32[], f32[], u32[], u32[]) collective-permute-start(%a)", "collective-permute", 4, 4),
     ],
 )
 def test_what_starts_and_ends_apart(line: str, kind: str, array_bytes: int, sent_bytes: int):
@@ -131,3 +132,17 @@ def test_what_starts_and_ends_apart(line: str, kind: str, array_bytes: int, sent
     text = f"ENTRY %main (a: f32[8]) -> f32[8] {{\n  %x = {line}, channel_id=3, replica_groups={{{{0,1,2,3}}}}\n}}\n"
     (found,) = collectives(Program(text), 4)
     assert (found.kind, found.array_bytes, found.sent_bytes, found.beside) == (kind, array_bytes, sent_bytes, True)
+
+
+def test_a_start_with_nothing_between_is_not_beside_work():
+    """XLA writes so on GPUs where it found nothing to do meanwhile."""
+    line = "(f32[8,4], f32[32,4]) all-gather-start(%a), channel_id=3, replica_groups={{0,1,2,3}}"
+    for config, beside in (("", True), (', backend_config={"collective_backend_config":{"is_sync":true}}', False)):
+        (found,) = collectives(Program(f"ENTRY %main (a: f32[8]) -> f32[8] {{\n  %x = {line}{config}\n}}\n"), 4)
+        assert found.beside == beside
+
+
+def test_a_loop_of_unknown_length_is_an_error():
+    text = TPU_TEXT.replace("constant(24)", "parameter(1)")
+    with pytest.raises(ValueError, match="runs nobody knows how often: condition cond"):
+        collectives(Program(text), 4)

@@ -9,6 +9,11 @@ import pytest
 from tests.helpers import TINY_CONFIG, assert_refused, run_door, train_words
 
 
+def test_a_workdir_in_a_bucket_is_refused():
+    done = run_door("rsfm_jax.train", f"--config={TINY_CONFIG}", "--workdir=gs://bucket/run")
+    assert_refused(done, "--workdir=gs://bucket/run", "mount the bucket")
+
+
 def test_train_without_its_config(tmp_path: pathlib.Path):
     done = run_door("rsfm_jax.train", "--config=tests/tiny_confg.py", f"--workdir={tmp_path / 'run'}")
     assert_refused(done, "tests/tiny_confg.py: no such file", "did you mean 'tiny_config.py'?")

@@ -153,14 +153,14 @@ def test_the_tpu_can_be_kept(tmp_path: pathlib.Path):
 
 
 def test_crashes_are_retried_but_not_for_ever(tmp_path: pathlib.Path):
-    crash = [state("ACTIVE"), STARTED, followed(1), STOPPED]
+    crash = [state("ACTIVE"), STARTED, followed(3), STOPPED]
     done = told(tmp_path, [*crash, *crash[:3], state("ACTIVE"), DELETED], MAX_CRASHES="1")
     assert done.returncode == 1
     assert "given up: MAX_CRASHES" in done.stdout
 
 
 def test_crashes_are_forgotten_with_the_tpu_they_happened_on(tmp_path: pathlib.Path):
-    crash = [state("ACTIVE"), STARTED, followed(1), STOPPED, state("SUSPENDED"), DELETED, MISSING, CREATED]
+    crash = [state("ACTIVE"), STARTED, followed(3), STOPPED, state("SUSPENDED"), DELETED, MISSING, CREATED]
     ended = [state("ACTIVE"), STARTED, followed(0), state("ACTIVE"), DELETED]
     assert told(tmp_path, [*crash * 2, *ended], MAX_CRASHES="1").returncode == 0
 
@@ -173,11 +173,39 @@ def test_interruptions_are_bounded_too(tmp_path: pathlib.Path):
 
 
 def test_progress_sets_the_counts_to_zero(tmp_path: pathlib.Path):
-    crash = [state("ACTIVE"), STARTED, followed(1), STOPPED]
+    crash = [state("ACTIVE"), STARTED, followed(3), STOPPED]
     taken = [state("SUSPENDED"), DELETED, MISSING, CREATED]
     ended = [state("ACTIVE"), STARTED, followed(0), state("ACTIVE"), DELETED]
     limits = {"PROGRESS_S": "0", "MAX_CRASHES": "1", "MAX_RECREATIONS": "1"}
     assert told(tmp_path, [*crash * 3, *(taken + crash) * 3, *ended], **limits).returncode == 0
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_gcloud_that_fails_is_no_crash_and_stops_nothing(tmp_path: pathlib.Path, begins: bool):
+    """It exits with 1, as a crash of training would: while a queued resource still says ACTIVE of a node that is gone, for instance."""
+    broken: list[Answer] = [STARTED, followed(1)] if begins else [("start", 1, "", "ERROR: TPUInUnusableTerminalState")]
+    story = [state("ACTIVE"), *broken, state("ACTIVE"), STARTED, followed(0), state("ACTIVE"), DELETED]
+    assert told(tmp_path, story, MAX_CRASHES="0").returncode == 0
+
+
+def test_crashes_that_look_like_progress_are_bounded_too(tmp_path: pathlib.Path):
+    crash = [state("ACTIVE"), STARTED, followed(3), STOPPED]
+    done = told(tmp_path, [*crash * 2, *crash[:3], state("ACTIVE"), DELETED], PROGRESS_S="0", MAX_CRASHES_IN_ALL="2")
+    assert done.returncode == 1
+    assert "given up: MAX_CRASHES_IN_ALL" in done.stdout
+
+
+def test_training_stopped_by_hand_gives_the_tpu_back(tmp_path: pathlib.Path):
+    done = told(tmp_path, [state("ACTIVE"), STARTED, followed(130), state("ACTIVE"), DELETED])
+    assert done.returncode == 130
+    assert "stopped by hand" in done.stdout
+
+
+def test_a_deletion_that_fails_is_tried_again_but_not_for_ever(tmp_path: pathlib.Path):
+    stuck: Answer = ("delete", 1, "", "ERROR: PERMISSION_DENIED")
+    done = told(tmp_path, [state("SUSPENDED"), stuck] * 10)
+    assert done.returncode == 1
+    assert "could not be deleted 10 times; it is there, and may be paid for" in done.stderr
 
 
 def test_a_look_that_fails_is_repeated(tmp_path: pathlib.Path):
@@ -251,7 +279,7 @@ def test_the_training_command_reaches_the_hosts_word_by_word(tmp_path: pathlib.P
     image = words.index(str(VALUES["IMAGE"]))
     assert words[image + 1 :] == [
         *("python", "-m", "rsfm_jax.train", "--cluster", "--config=configs/a2mae.py:vit_l"),
-        *("--workdir=gs://bucket/runs/run-1", "--config.data.path=gs://bucket/data/run1", *VALUES["OVERRIDES"]),
+        *("--workdir=/proc/runs/run-1", "--config.data.path=/proc/data/run1", *VALUES["OVERRIDES"]),
     ]
     assert words[image - 1] == f"--env=LIBTPU_INIT_ARGS={VALUES['LIBTPU_INIT_ARGS']}"
     assert not any("--env=XLA_FLAGS" in word for word in words)

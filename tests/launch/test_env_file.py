@@ -52,7 +52,7 @@ def test_a_dry_run_prints_and_calls_nothing(tmp_path: pathlib.Path, bin_folder: 
 
 @pytest.mark.parametrize("command", [("tpu_babysit.sh",), ("gke.sh", "apply"), ("slurm.sh",)], ids=" ".join)
 def test_what_is_not_needed_may_be_left_out(tmp_path: pathlib.Path, command: tuple[str, ...]):
-    optional = ("BUCKET", "CLAIM", "XLA_FLAGS", "LIBTPU_INIT_ARGS", "OVERRIDES", "CREATE_FLAGS", "SBATCH_FLAGS")
+    optional = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "OVERRIDES", "CREATE_FLAGS", "SBATCH_FLAGS")
     done = run_script(*command, "--dry-run", f"--env={write_env(tmp_path, **dict.fromkeys(optional))}")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -80,10 +80,18 @@ def test_nothing_of_the_file_comes_from_the_environment(tmp_path: pathlib.Path):
         (("tpu.sh", "create"), {"SLICES": "two"}, "SLICES='two': must be a whole number"),
         (("tpu.sh", "create"), {"SLICES": "0"}, "SLICES='0': must be 1 or more"),
         (("tpu.sh", "create"), {"CAPACITY": "preemptible"}, "CAPACITY='preemptible': must be one of spot reserved on-demand"),
+        (
+            ("tpu.sh", "train"),
+            {"WORKDIR": "gs://bucket/runs/run-1"},
+            "WORKDIR='gs://bucket/runs/run-1' DATA='/proc/data/run1': must be folders",
+        ),
+        (("gke.sh", "apply"), {"DATA": "gs://bucket/data"}, "mount a bucket"),
         (("tpu_babysit.sh",), {"MAX_CRASHES": "08"}, "MAX_CRASHES='08': must be a whole number"),
         (("gke.sh", "apply"), {"TPU_TOPOLOGY": "16"}, "TPU_TOPOLOGY='16': must be like 4x4 or 2x2x4"),
         (("gke.sh", "apply"), {"TPU_TOPOLOGY": "3x3"}, "TPU_TOPOLOGY has 9 chips, not a multiple of CHIPS_PER_HOST=4"),
-        (("gke.sh", "apply"), {"BUCKET": "/data"}, "CLAIM is missing or empty"),
+        (("gke.sh", "apply"), {"CLAIM": ""}, "CLAIM is missing or empty"),
+        (("tpu.sh", "train"), {"WORKDIR": "/runs/run-1"}, "must lie in BUCKET='/proc', a folder; containers see nothing else of the host"),
+        (("gke.sh", "apply"), {"DATA": "/procession/data"}, "must lie in BUCKET"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_refused(tmp_path: pathlib.Path, command: tuple[str, ...], changes: dict[str, str], message: str):

@@ -15,7 +15,6 @@ VARIANTS: dict[str, dict[str, str | list[str]]] = {
     "reserved": {"CAPACITY": "reserved"},
     "on-demand": {"CAPACITY": "on-demand", "CREATE_FLAGS": []},
     "multislice": {"SLICES": "2"},
-    "folder": {"BUCKET": "/data"},
 }
 
 

@@ -15,7 +15,6 @@ VARIANTS: dict[str, dict[str, str | list[str]]] = {
     "reserved": {"CAPACITY": "reserved"},
     "multislice": {"SLICES": "3", "TPU_ACCELERATOR": "tpu-v5p-slice", "TPU_TOPOLOGY": "2x2x4"},
     "one host": {"TPU_TOPOLOGY": "1x1"},
-    "folder": {"BUCKET": "/data", "CLAIM": "filestore"},
     "odd words": {"OVERRIDES": ['--config.a="b\\n" : {[#\'', "--config.b=${RUN} `date` &"]},
 }
 
@@ -104,7 +103,7 @@ def test_the_command_survives_whatever_is_in_it(tmp_path: pathlib.Path):
     (container,) = pod_of(jobset)["containers"]
     assert container["command"] == [
         *("python", "-m", "rsfm_jax.train", "--cluster", "--config=configs/a2mae.py:vit_l"),
-        *("--workdir=gs://bucket/runs/run-1", "--config.data.path=gs://bucket/data/run1", *odd["OVERRIDES"]),
+        *("--workdir=/proc/runs/run-1", "--config.data.path=/proc/data/run1", *odd["OVERRIDES"]),
     ]
     assert {entry["name"]: entry["value"] for entry in container["env"]} == {
         "XLA_FLAGS": '--a="b"',
@@ -113,11 +112,11 @@ def test_the_command_survives_whatever_is_in_it(tmp_path: pathlib.Path):
 
 
 def test_a_folder_is_mounted_from_its_claim(tmp_path: pathlib.Path):
-    (jobset,) = manifest(tmp_path, **VARIANTS["folder"])
+    (jobset,) = manifest(tmp_path)
     (volume,) = pod_of(jobset)["volumes"]
     (mount,) = pod_of(jobset)["containers"][0]["volumeMounts"]
-    assert volume["persistentVolumeClaim"]["claimName"] == "filestore"
-    assert mount == {"name": volume["name"], "mountPath": "/data"}
+    assert volume["persistentVolumeClaim"]["claimName"] == "runs"
+    assert mount == {"name": volume["name"], "mountPath": "/proc"}
 
 
 def test_the_queue_has_room_for_the_run(tmp_path: pathlib.Path):
