@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.errors import InputError, first_line, nearest
 from rsfm_jax.parallel.chips import TPU_PEAK_FLOPS, peak_flops
 
 _MIB = 2**20
