@@ -28,7 +28,7 @@ lint: $(DEV)
 types: $(DEV)
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/pyright; else \
 	  echo "no PyTorch here: the files that import it are not type-checked"; \
-	  $(BIN)/pyright $$(git ls-files 'rsfm_jax/*.py' 'configs/*.py' 'examples/*.py' 'benchmarks/*.py' | grep -v -e ^rsfm_jax/torch/ -e ^rsfm_jax/export/parity.py -e ^benchmarks/parity_mae.py -e ^benchmarks/step.py); fi
+	  $(BIN)/pyright $$(git ls-files 'rsfm_jax/*.py' 'configs/*.py' 'examples/*.py' 'benchmarks/*.py' | grep -v -e ^rsfm_jax/torch/ -e ^rsfm_jax/export/ -e ^rsfm_jax/evaluate/ -e ^benchmarks/parity_mae.py -e ^benchmarks/step.py); fi
 
 unit: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
@@ -45,6 +45,7 @@ $(BASE): pyproject.toml constraints.txt
 
 $(DEV): $(BASE)
 	$(PIP) -e '.[dev,benchmarks]'
+	@! $(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) -e '.[export,evaluate]'
 	touch $(DEV)
 
 clean:

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.land_cover import Scene
 from configs.ablation import LAND_COVER_BANDS, get_config, layouts
 from rsfm_jax.data.dataset import Dataset, open_dataset
-from rsfm_jax.export.folder import read_checkpoint
+from rsfm_jax.export.checkpoint import read_checkpoint
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import Params, abstract_model, init_params, merge
 from rsfm_jax.models.spec import ModelSpec, model_spec

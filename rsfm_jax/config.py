@@ -214,7 +214,7 @@ class OptimConfig:
 class InitConfig:
     """Where the parameters start."""
 
-    torch: str = knob("", "published ViT weights to start from: facebookresearch/mae, timm or transformers file; empty: random")
+    torch: str = knob("", "weights to start from: exported folder, facebookresearch/mae, timm or transformers file; empty: random")
 
     def validate(self) -> None:
         """Nothing to check before the file is read."""

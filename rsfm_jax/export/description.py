@@ -1,7 +1,6 @@
-"""What the exported files say of themselves: config.json and the model card."""
+"""What config.json of an exported folder says."""
 
 import dataclasses
-import math
 from typing import Any
 
 from rsfm_jax.layouts import layout_from_dict
@@ -96,65 +95,3 @@ def _describe_band(sensor: str, name: str, statistics: dict[str, Any]) -> dict[s
         "dn_nodata": band.pop("nodata"),
     }
     return band | native | {"mean": statistics["mean"], "std": statistics["std"]}
-
-
-def model_card(description: dict[str, Any], parity: list[dict[str, Any]]) -> str:
-    """The model card, Markdown.
-
-    Args:
-      description: The content of config.json.
-      parity: Rows of `rsfm_jax.export.parity.check_parity`.
-
-    Returns:
-      The text of README.md.
-    """
-    slot = description["slots"][0]
-    names = [band["name"] for band in slot["bands"]]
-    if "choose" in slot:
-        names = (names * slot["choose"])[: slot["choose"]]
-    bands = ", ".join(map(repr, names))
-    lines = [
-        "# Remote-sensing encoder",
-        "",
-        f"A ViT of {description['depth']} blocks, {description['width']} wide, pretrained with anchor-aware masking (A2-MAE) for "
-        f"{description['training']['step']} steps. Needs `torch` and `safetensors`.",
-        "",
-        "```python",
-        "from modeling_rsfm import RSFMEncoder",
-        "",
-        'model = RSFMEncoder.from_folder(".")',
-        f'out = model([{{"sensor": "{slot["sensor"]}", "bands": [{bands}], "values": values, "gsd_m": {slot["gsd_m"]:g}}}])',
-        "out.pooled, out.grids[0]",
-        "```",
-        "",
-        f"`values` is float (B, {len(names)}, H, W), H and W multiples of {slot['patch']}, in the unit below.",
-        f"Pooled features: {description['pooling']}.",
-        "",
-        "## Inputs",
-        "",
-        "| sensor | patch | trained GSD, m | band | wavelength, nm | bandwidth, nm | unit | mean | std |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    augment = description["training"]["config"].get("augment", {})  # a run of before there were crops has none
-    least = math.sqrt(augment.get("crop_min_area", 1))
-    cropped = "" if least == 1 else f" (crops down to {least:.0%})"
-    for slot in description["slots"]:
-        for band in slot["bands"]:
-            wavelength = "-" if band["wavelength_nm"] is None else f"{band['wavelength_nm']:g}"
-            width = band["polarisation"] or "-" if band["bandwidth_nm"] is None else f"{band['bandwidth_nm']:g}"
-            gsd_m = f"{slot['gsd_m']:g}{cropped}"
-            lines.append(
-                f"| {slot['sensor']} | {slot['patch']} | {gsd_m} | {band['name']} | {wavelength} | {width} | {band['unit']} "
-                f"| {band['mean']:.5g} | {band['std']:.5g} |"
-            )
-    lines += [
-        "",
-        "## Parity with the JAX model, on real chips, float32",
-        "",
-        "| layout | chips | tokens, max abs difference | pooled, max abs difference |",
-        "|---|---|---|---|",
-    ]
-    lines += [f"| {row['layout']} | {row['chips']} | {row['tokens_max_abs']:.2e} | {row['pooled_max_abs']:.2e} |" for row in parity]
-    versions = ", ".join(f"{name} {version}" for name, version in description["training"]["versions"].items())
-    lines += ["", f"Written with {versions}.", f"Dataset digest: {description['training']['dataset_digest']}.", ""]
-    return "\n".join(lines)

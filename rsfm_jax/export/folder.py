@@ -1,93 +1,65 @@
 """From a run's checkpoint to a model folder, all or nothing.
 
-model.safetensors   the encoder's weights, timm's names
-config.json         bands with wavelength and unit, mean and std in that unit, sizes, encodings, pooling, hashes, versions
-modeling_rsfm.py    the model, needs torch and safetensors only
-README.md           the model card
-parity.json         differences to the JAX features on real chips
+Format "rsfm", every sensor and any number of members and dates:
+model.safetensors         the encoder's weights, timm's names
+config.json               bands with wavelength and unit, mean and std in that unit, sizes, encodings, pooling, hashes, versions
+modeling_rsfm.py          the model, needs torch and safetensors only
+pretraining.safetensors   with --decoder: what pretraining needs beside the encoder
+The others (`rsfm_jax.export.formats`), for one sensor and date, have files of their own. All have
+README.md                 the model card
+parity.json               differences to the JAX features on real chips
+stac_item.json            the model in a catalogue
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
 from typing import Any
 
-from etils import epath
-import jax
-import numpy as np
-from safetensors.numpy import load_file, save
-
-from rsfm_jax.config import ParallelConfig, config_from_dict
-from rsfm_jax.data.dataset import Dataset, open_dataset
-from rsfm_jax.errors import InputError
-from rsfm_jax.export.description import describe_model, model_card
+from rsfm_jax.config import config_from_dict
+from rsfm_jax.data.dataset import Dataset
+from rsfm_jax.export.baked_parity import check_baked
+from rsfm_jax.export.baking import Baked, Choice, bake
+from rsfm_jax.export.cards import baked_card, model_card
+from rsfm_jax.export.checkpoint import Trained, dataset_of, read_checkpoint
+from rsfm_jax.export.description import describe_model
+from rsfm_jax.export.files import sha256, write_weights
+from rsfm_jax.export.formats import RSFM, find_format
 from rsfm_jax.export.parity import check_parity
-from rsfm_jax.export.weights import StateDict, encoder_state_dict
-from rsfm_jax.layouts import layout_from_dict
-from rsfm_jax.models.build import Params, abstract_model
-from rsfm_jax.models.spec import ModelSpec, model_spec
-from rsfm_jax.parallel.mesh import make_mesh
+from rsfm_jax.export.stac import FILE as STAC_FILE
+from rsfm_jax.export.stac import stac_item
+from rsfm_jax.export.weights import encoder_state_dict, pretraining_state_dict
 from rsfm_jax.staging import check_free, new_folder
 import rsfm_jax.torch.modeling_rsfm
-from rsfm_jax.train.checkpoint import FOLDER, UNREADABLE, Checkpoints, first_line
-from rsfm_jax.train.optimizer import make_optimizer
-from rsfm_jax.train.state import abstract_state
+
+ENCODER, PRETRAINING, MODELING = "model.safetensors", "pretraining.safetensors", "modeling_rsfm.py"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """A checkpoint's content, in float32 on one device."""
+class Order:
+    """What is asked for.
 
-    spec: ModelSpec
-    params: Params
-    run: dict[str, Any]
-    step: int
-
-
-def read_checkpoint(workdir: pathlib.Path, step: int | None) -> Trained:
-    """Reads a run's checkpoint.
-
-    Args:
-      workdir: The run's folder.
-      step: A step that has a checkpoint; None for the newest.
-
-    Returns:
-      What was trained.
-
-    Raises:
-      InputError: no such run or checkpoint.
+    Attributes:
+      format: "rsfm", or a key of `rsfm_jax.export.formats.FORMATS`.
+      choice: What is baked, for the other formats.
+      decoder: Whether the decoder goes along.
     """
-    if not (workdir / FOLDER).is_dir():
-        raise InputError(f"--workdir={workdir}: no run with checkpoints there; train one with python -m rsfm_jax.train --workdir={workdir}")
-    with Checkpoints(epath.Path(workdir), keep=None) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps:
-            raise InputError(f"--workdir={workdir}: the run has no finished checkpoint yet")
-        if step is not None and step not in steps:
-            raise InputError(f"--step={step}: no checkpoint of that step in {workdir}; there are {steps}")
-        step = steps[-1] if step is None else step
-        try:
-            return _restore(checkpoints, step)
-        except UNREADABLE as error:
-            raise InputError(
-                f"--workdir={workdir}: checkpoint {step} cannot be read ({first_line(error)}); try --step, of {steps}"
-            ) from None
+
+    format: str = RSFM
+    choice: Choice | None = None
+    decoder: bool = False
 
 
-def _restore(checkpoints: Checkpoints, step: int) -> Trained:
-    run = checkpoints.run(step)
-    config = config_from_dict(run["config"])
-    config.model.compute_dtype, config.model.attention = "float32", "plain"
-    spec = model_spec(config, [layout_from_dict(layout) for layout in run["layouts"]])
-    model = abstract_model(spec)
-    mesh = make_mesh(ParallelConfig(1, 1, 1, 1), jax.devices()[:1])
-    state, _ = checkpoints.restore(step, abstract_state(model, make_optimizer(config, model.names), mesh))
-    return Trained(spec, jax.device_get(state.params), run, step)
-
-
-def export_run(workdir: pathlib.Path, out: pathlib.Path, step: int | None = None, data: str | None = None) -> dict[str, Any]:
+def export_run(
+    workdir: pathlib.Path,
+    out: pathlib.Path,
+    step: int | None = None,
+    data: str | None = None,
+    order: Order = Order(),
+    average: int = 1,
+    decay: float = 1.0,
+) -> dict[str, Any]:
     """Writes the model folder of a run and proves its parity.
 
     Args:
@@ -95,6 +67,9 @@ def export_run(workdir: pathlib.Path, out: pathlib.Path, step: int | None = None
       out: The folder to make; must not exist, or be empty.
       step: Which checkpoint; None for the newest.
       data: The run's dataset, where it has moved.
+      order: Format and what belongs to it.
+      average: How many checkpoints to average, see `rsfm_jax.export.checkpoint.read_checkpoint`.
+      decay: Of older checkpoints in the average.
 
     Returns:
       ``step``, ``parameters``, ``parity_max_abs`` and the rows of ``parity``.
@@ -104,48 +79,50 @@ def export_run(workdir: pathlib.Path, out: pathlib.Path, step: int | None = None
       ParityError: the features differ; nothing is left at ``out``.
     """
     check_free(out, "out")
-    trained = read_checkpoint(workdir, step)
-    return write_folder(trained, _dataset_of(trained, data), out)
+    trained = read_checkpoint(workdir, step, average, decay)
+    return write_folder(trained, dataset_of(trained, data), out, order)
 
 
-def write_folder(trained: Trained, dataset: Dataset, out: pathlib.Path) -> dict[str, Any]:
+def write_folder(trained: Trained, dataset: Dataset, out: pathlib.Path, order: Order = Order()) -> dict[str, Any]:
     """Writes the model folder of what was trained; see `export_run`."""
-    weights = encoder_state_dict(trained.spec, trained.params)
     description = describe_model(trained.spec, trained.run, trained.step)
+    if trained.averaged:
+        description["training"]["averaged"] = {str(step): share for step, share in trained.averaged.items()}
     with new_folder(out, "out") as folder:
-        _write_weights(weights, folder / "model.safetensors")
-        shutil.copyfile(rsfm_jax.torch.modeling_rsfm.__file__, folder / "modeling_rsfm.py")
-        description["sha256"] = {name: _sha256(folder / name) for name in ("model.safetensors", "modeling_rsfm.py")}
-        (folder / "config.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
-        parity = check_parity(folder, trained.spec, trained.params, dataset)
+        write = _write_rsfm if order.format == RSFM else _write_baked
+        parity, card, parameters, baked = write(trained, dataset, description, folder, order)
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
-        (folder / "README.md").write_text(model_card(description, parity))
-    return {
-        "step": trained.step,
-        "parameters": sum(int(x.size) for x in weights.values()),
-        "parity_max_abs": max(row["tokens_max_abs"] for row in parity),
-        "parity": parity,
-    }
+        (folder / "README.md").write_text(card)
+        digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        item = stac_item(out.name, description, parameters, digests, baked)
+        (folder / STAC_FILE).write_text(json.dumps(item, indent=1) + "\n")
+    worst = max(value for row in parity for name, value in row.items() if name.endswith("_max_abs"))
+    return {"step": trained.step, "parameters": parameters, "parity_max_abs": worst, "parity": parity}
 
 
-def _dataset_of(trained: Trained, data: str | None) -> Dataset:
-    path = data or trained.run["config"]["data"]["path"]
-    try:
-        dataset = open_dataset(path)
-    except InputError as error:
-        raise InputError(f"the parity check needs chips of the run's dataset: {error}; if it has moved, give --data=FOLDER") from None
-    if dataset.digest != trained.run["dataset_digest"]:
-        raise InputError(f"--data={path}: is not the dataset of the run (its digest differs)")
-    return dataset
+_Written = tuple[list[dict[str, Any]], str, int, Baked | None]
 
 
-def _write_weights(weights: StateDict, file: pathlib.Path) -> None:
-    file.write_bytes(save(weights, metadata={"format": "pt"}))
-    written = load_file(file)
-    wrong = [name for name, array in weights.items() if not np.array_equal(written[name], array)]
-    if wrong or set(written) != set(weights):
-        raise RuntimeError(f"{file}: does not read back as written: {wrong or sorted(set(written) ^ set(weights))}")
+def _write_rsfm(trained: Trained, dataset: Dataset, description: dict[str, Any], folder: pathlib.Path, order: Order) -> _Written:
+    """Files, then parity, card, number of parameters, and no baked model."""
+    weights = encoder_state_dict(trained.spec, trained.params)
+    write_weights(weights, folder / ENCODER)
+    shutil.copyfile(rsfm_jax.torch.modeling_rsfm.__file__, folder / MODELING)
+    if order.decoder:
+        write_weights(pretraining_state_dict(trained.spec, trained.params), folder / PRETRAINING)
+    description["sha256"] = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    (folder / "config.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
+    parity = check_parity(folder, trained.spec, trained.params, dataset)
+    return parity, model_card(description, parity), sum(int(x.size) for x in weights.values()), None
 
 
-def _sha256(file: pathlib.Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _write_baked(trained: Trained, dataset: Dataset, description: dict[str, Any], folder: pathlib.Path, order: Order) -> _Written:
+    """Files, then parity, card, number of parameters, and the baked model."""
+    chosen, config = find_format(order.format, order.decoder), config_from_dict(trained.run["config"])
+    assert order.choice
+    baked = bake(trained, order.choice)
+    chosen.write(baked, config, folder, order.decoder)
+    parity = check_baked(folder, chosen, baked, trained, config, dataset, order.decoder)
+    arrays = baked.encoder | ({f"decoder.{name}": array for name, array in baked.decoder.items()} if order.decoder else {})
+    card = baked_card(description, parity, baked, chosen, config, order.decoder)
+    return parity, card, sum(int(x.size) for x in arrays.values()), baked

@@ -41,7 +41,7 @@ def load_modeling(folder: pathlib.Path) -> ModuleType:
 
 
 def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset: Dataset) -> list[dict[str, Any]]:
-    """Compares tokens and pooled features of both sides.
+    """Compares tokens after every block and after the norm, and pooled features.
 
     Args:
       folder: The exported folder.
@@ -50,7 +50,8 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
       dataset: Where the chips come from.
 
     Returns:
-      A row for each layout and shape: ``layout``, ``chips``, ``tokens_max_abs``, ``pooled_max_abs``.
+      A row for each layout and shape: ``input`` (the layout), ``chips``, ``tokens_max_abs``, ``pooled_max_abs``, ``layers_max_abs`` and
+      ``layers``, their number.
 
     Raises:
       ParityError: a difference above 1e-4.
@@ -59,12 +60,14 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
     graphdef = abstract_model(spec).graphdef
 
     @functools.partial(jax.jit, static_argnums=0)
-    def encode(layout_name: str, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        layout = next(layout for layout in dataset.layouts if layout.name == layout_name)
-        tokens, real = merge(graphdef, params).encoder(token_layout(layout, spec.tokenizer).layout, batch)
+    def encode(layout_name: str, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        layout = token_layout(next(layout for layout in dataset.layouts if layout.name == layout_name), spec.tokenizer).layout
+        encoder = merge(graphdef, params).encoder
+        tokens, real = encoder(layout, batch)
         first = int(spec.config.cls_token)
         weight = real[:, first:, None].astype(jnp.float32)
-        return tokens, (tokens[:, first:] * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1.0)
+        pooled = (tokens[:, first:] * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1.0)
+        return tokens, pooled, encoder.layers(layout, batch)
 
     rows = []
     for layout in dataset.layouts:
@@ -77,23 +80,29 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
             with torch.no_grad():
                 footprint_deg = None if cut else torch.from_numpy(np.stack([record["lonlat_deg"] for record in records]))
                 try:
-                    encoded = model(_torch_members(layout, parts, records, cut), footprint_deg)
+                    encoded = model(_torch_members(layout, parts, records, cut), footprint_deg, return_layers=True)
                 except ValueError as error:
                     raise ParityError(f"layout {layout.name}: the PyTorch model refuses the dataset's own chips: {error}") from None
             rows.append(
                 {
-                    "layout": layout.name + variant,
+                    "input": layout.name + variant,
                     "chips": len(records),
                     "tokens_max_abs": float(np.abs(expected[0] - encoded.tokens.numpy()).max()),
                     "pooled_max_abs": float(np.abs(expected[1] - encoded.pooled.numpy()).max()),
+                    "layers_max_abs": max(float(np.abs(a - b.numpy()).max()) for a, b in zip(expected[2], encoded.layers, strict=True)),
+                    "layers": len(encoded.layers),
                 }
             )
     for row in rows:
-        if not (row["tokens_max_abs"] <= LIMIT and row["pooled_max_abs"] <= LIMIT):  # also when a difference is not a number
-            raise ParityError(
-                f"layout {row['layout']}: PyTorch and JAX features differ by {row['tokens_max_abs']:.2e}, the limit is {LIMIT:g}"
-            )
+        require_parity(row)
     return rows
+
+
+def require_parity(row: dict[str, Any]) -> None:
+    """Raises `ParityError` where a difference in a row is above the limit, or not a number."""
+    worst = max(value if value == value else np.inf for name, value in row.items() if name.endswith("_max_abs"))
+    if worst > LIMIT:
+        raise ParityError(f"{row['input']}: PyTorch and JAX features differ by {worst:.2e}, the limit is {LIMIT:g}")
 
 
 def _parts(tokens: TokenLayout, layout: Layout) -> list[tuple[int, tuple[int, ...]]]:

@@ -3,12 +3,13 @@
 A token is the embedding of one patch of one token slot, plus what it is told of where, when and by what it was seen. Only visible patches
 are embedded. Members are concatenated along the tokens, so attention runs across sensors and dates.
 
-Legend: B batch, T token slots, N patches of a member, K visible patches, P values of a patch, D width.
+Legend: B batch, T tokens of all members, L blocks, N patches of a member, K visible patches, P values of a patch, D width.
 """
 
 from collections.abc import Sequence
 
 from flax import nnx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
@@ -79,6 +80,17 @@ class Encoder(nnx.Module):
           float32 tokens (B, sum of K, D), the class token first where there is one, then member by member; and which of them hold a valid
           pixel, bool (B, sum of K).
         """
+        x_BTD, real_BT, groups_T = self._embed(layout, batch, ids_keep, shown)
+        return self.norm(self.blocks(x_BTD, real_BT, groups_T)), real_BT
+
+    def layers(self, layout: Layout, batch: Batch) -> Float[Array, "L B T D"]:
+        """Encodes all patches and returns the tokens after each block, before the final norm; see `__call__`."""
+        return self.blocks.layer_by_layer(*self._embed(layout, batch, None, None))
+
+    def _embed(
+        self, layout: Layout, batch: Batch, ids_keep: Sequence[jax.Array] | None, shown: Sequence[jax.Array] | None
+    ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"], np.ndarray | None]:
+        """The tokens before the first block, which of them hold a valid pixel, and their attention groups."""
         tokens, real = [], []
         for t, (slot, member) in enumerate(zip(layout.slots, batch["members"], strict=True)):
             ids_BK = None if ids_keep is None else ids_keep[t]
@@ -88,13 +100,12 @@ class Encoder(nnx.Module):
                 patches_BNP, real_BN = take_tokens(patches_BNP, ids_BK), take_tokens(real_BN, ids_BK)
             tokens.append(self.patch_embed(slot, patches_BNP) + self.encodings(layout, batch, t, ids_BK))
             real.append(real_BN if shown is None else real_BN & shown[t][:, None])
-        counts = [x.shape[1] for x in tokens]
-        groups_T = attention_groups(layout, counts, self.joint)
+        groups_T = attention_groups(layout, [x.shape[1] for x in tokens], self.joint)
         x_BTD, real_BT = jnp.concatenate(tokens, axis=1), jnp.concatenate(real, axis=1)
         if self.cls_token is not None:
             first_B1D = jnp.broadcast_to(self.cls_token[...], (x_BTD.shape[0], 1, x_BTD.shape[2]))
             x_BTD, real_BT = with_class_token(first_B1D, x_BTD, real_BT)
-        return self.norm(self.blocks(x_BTD, real_BT, groups_T)), real_BT
+        return x_BTD, real_BT, groups_T
 
 
 def with_class_token(

@@ -3,8 +3,11 @@
 Legend: B batch, T tokens, D width, L layers.
 """
 
+from typing import Any
+
 from flax import nnx
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 import numpy as np
@@ -67,19 +70,32 @@ class BlockStack(nnx.Module):
         Returns:
           float32 (B, T, D).
         """
+        return self._run(x_BTD, real_BT, groups_T, False)[0]
+
+    def layer_by_layer(
+        self, x_BTD: Float[Array, "B T D"], real_BT: Bool[Array, "B T"], groups_T: np.ndarray | None = None
+    ) -> Float[Array, "L B T D"]:
+        """Runs all blocks and returns what each of them gives, float32 (L, B, T, D); see `__call__`."""
+        return self._run(x_BTD, real_BT, groups_T, True)[1]
+
+    def _run(self, x_BTD: jax.Array, real_BT: jax.Array, groups_T: np.ndarray | None, every: bool) -> tuple[jax.Array, Any]:
+        """The last block's output, and every block's where asked for."""
         B, T, D = x_BTD.shape
         graphdef, state = nnx.split(self.layers)
 
-        def run(x_XD: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
-            return place_rows(nnx.merge(graphdef, block)(place_rows(x_XD), T, real_BT, groups_T)), None
+        def run(x_XD: jax.Array, block: nnx.State) -> tuple[jax.Array, jax.Array | None]:
+            x_XD = place_rows(nnx.merge(graphdef, block)(place_rows(x_XD), T, real_BT, groups_T))
+            return x_XD, x_XD if every else None
 
         if self.remat != "none":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
             run = jax.checkpoint(run, policy=policy)
-        x_XD = x_BTD.reshape(B * T, D)
+        x_XD, seen = x_BTD.reshape(B * T, D), []
         if any_apart(state):
             for i in range(self.depth):
-                x_XD, _ = run(x_XD, layer(state, i))
+                x_XD, x = run(x_XD, layer(state, i))
+                seen.append(x)
+            layers = jnp.stack(seen) if every else None
         else:
-            x_XD, _ = jax.lax.scan(run, x_XD, state, unroll=self.unroll)
-        return x_XD.reshape(B, T, D)
+            x_XD, layers = jax.lax.scan(run, x_XD, state, unroll=self.unroll)
+        return x_XD.reshape(B, T, D), None if layers is None else layers.reshape(self.depth, B, T, D)

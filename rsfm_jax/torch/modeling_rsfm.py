@@ -19,9 +19,10 @@ import hashlib
 import json
 import math
 import pathlib
+import shutil
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -63,12 +64,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Attends within each example; x (B, T, D), allowed (B, 1 or T, T) bool."""
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+        """Attends within each example; x (B, T, D), allowed (B, 1 or T, T) bool, or None for all."""
         B, T, D = x.shape
         q, k, v = self.qkv(x).reshape(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        bias = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device).masked_fill(~allowed, -1e9)[:, None]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(B, 1, T, T))
+        bias = None
+        if allowed is not None:
+            bias = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device).masked_fill(~allowed, -1e9)[:, None].expand(B, 1, T, T)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(mixed.transpose(1, 2).reshape(B, T, D))
 
 
@@ -95,7 +98,7 @@ class Block(nn.Module):
         self.norm2 = norm(width)
         self.mlp = Mlp(width, hidden)
 
-    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
         """Applies the block to (B, T, D)."""
         x = x + self.attn(self.norm1(x), allowed)
         return x + self.mlp(self.norm2(x))
@@ -287,7 +290,7 @@ class RSFMEncoder(nn.Module):
         super().__init__()
         if config.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"config.json: format_version is {config.get('format_version')!r}, this file reads {FORMAT_VERSION}")
-        self.config = config
+        self.config, self.source = config, None
         width = config["width"]
         norm = functools.partial(nn.LayerNorm, eps=config["layer_norm_epsilon"])
         counts = {slot["key"]: (slot["patch"], slot.get("choose") or len(slot["bands"])) for slot in config["slots"]}
@@ -320,7 +323,30 @@ class RSFMEncoder(nn.Module):
             )
         model = cls(config)
         model.load_state_dict(load_file(file), strict=True)
+        model.source = folder
         return model.eval()
+
+    def save_folder(self, folder: str | pathlib.Path) -> None:
+        """Writes the weights as they are now, after fine-tuning, and what else the folder held that they were loaded from.
+
+        Args:
+          folder: Made where it isn't there; must hold no model yet.
+
+        Raises:
+          ValueError: it holds one.
+        """
+        folder = pathlib.Path(folder)
+        if (folder / "config.json").exists():
+            raise ValueError(f"{folder}: holds a model already; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: x.detach().cpu().contiguous() for name, x in self.state_dict().items()}, folder / "model.safetensors")
+        shutil.copyfile(__file__, folder / "modeling_rsfm.py")
+        files = ["model.safetensors", "modeling_rsfm.py"]
+        if self.source and (self.source / "pretraining.safetensors").exists():
+            shutil.copyfile(self.source / "pretraining.safetensors", folder / "pretraining.safetensors")
+            files.append("pretraining.safetensors")
+        digests = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files}
+        (folder / "config.json").write_text(json.dumps(self.config | {"sha256": digests}, indent=1) + "\n")
 
     def find_slot(self, sensor: str, bands: Sequence[str], patch: int | None = None) -> dict[str, Any]:
         """The kind of input that holds all the bands, the one with the fewest others first.

@@ -25,7 +25,7 @@ from rsfm_jax.train.goodput import PROCESS_BEGAN, Clock, cost_of_start, goodput,
 from rsfm_jax.train.interrupts import Interrupts
 from rsfm_jax.train.metrics import MetricsLog, read_metrics
 from rsfm_jax.train.pictures import draw, make_reconstruct
-from rsfm_jax.train.pretrained import read_fitting, start_from_published
+from rsfm_jax.train.pretrained import check_published, start_from_published
 from rsfm_jax.train.program import make_program
 from rsfm_jax.train.progress import Progress
 from rsfm_jax.train.state import TrainState, init_state
@@ -226,7 +226,7 @@ def run_training(config: Config, workdir: str) -> int:
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)
     if config.init.torch and not (folder / CONFIG_FILE).exists():
-        read_fitting(config.init.torch, trainer.program.spec)  # or the folder would belong to a run that cannot start
+        check_published(config.init.torch, trainer.program.spec)  # or the folder would belong to a run that cannot start
     first_alone(lambda: claim_workdir(folder, config, dataset))
     with Interrupts(jax.process_count() > 1) as interrupts:
         return trainer.run(folder, interrupts)

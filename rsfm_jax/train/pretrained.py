@@ -14,6 +14,7 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.models.build import Params
 from rsfm_jax.models.spec import ModelSpec
 from rsfm_jax.parallel.processes import say, whole
+from rsfm_jax.train.exported import is_exported, load_exported, read_exported
 from rsfm_jax.train.published_parts import RGB, PublishedParts, hidden_size
 from rsfm_jax.train.state import TrainState
 
@@ -26,7 +27,8 @@ def load_published(file: str, spec: ModelSpec, params: Params) -> tuple[Params, 
     interpolated to the table; positions that the model computes are not read from the file.
 
     Args:
-      file: A file or folder that `rsfm_jax.torch.published.read_published` reads.
+      file: A file or folder that `rsfm_jax.torch.published.read_published` reads, or one that `rsfm_jax.export` wrote, see
+        `rsfm_jax.train.exported`.
       spec: The model's spec.
       params: From `rsfm_jax.models.build.init_params`, numpy or jax arrays; not changed.
 
@@ -38,6 +40,10 @@ def load_published(file: str, spec: ModelSpec, params: Params) -> tuple[Params, 
       InputError: PyTorch is missing, the file is not a ViT's, or its encoder is not of the model's size; names the file, both sizes and the
         override that fits.
     """
+    if is_exported(file):
+        taken, (start, *report) = load_exported(file, spec, params)
+        merged, random = _merged(params, taken)
+        return merged, [start, *report, *(f"  stays random: {name}" for name in random)]
     vit, adapting = read_fitting(file, spec), _torch_room(file)[1]
     parts = PublishedParts(spec, vit, adapting)
     taken = {"encoder": parts.encoder(params["encoder"])}
@@ -78,6 +84,14 @@ def start_from_published(file: str, spec: ModelSpec, state: TrainState) -> Train
     say(*report)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state.params)
     return dataclasses.replace(state, params=jax.device_put(params, shardings, may_alias=False))  # the step donates them
+
+
+def check_published(file: str, spec: ModelSpec) -> None:
+    """Reads weights and refuses those that the model can't start from; see `load_published`."""
+    if is_exported(file):
+        read_exported(file, spec)
+    else:
+        read_fitting(file, spec)
 
 
 def read_fitting(file: str, spec: ModelSpec) -> Any:

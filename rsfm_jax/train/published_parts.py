@@ -7,17 +7,16 @@ from collections.abc import Mapping
 import types
 from typing import Any
 
-import jax
 import numpy as np
 
 from rsfm_jax.layouts import Slot
 from rsfm_jax.models.build import Params
 from rsfm_jax.models.encodings import LEARNED_GRID
 from rsfm_jax.models.spec import ANY_BAND, ModelSpec, slot_key
+from rsfm_jax.models.torch_names import from_torch
 from rsfm_jax.sensors import get_sensor
 
 RGB = ("red", "green", "blue")
-_TIMM_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -44,10 +43,10 @@ class PublishedParts:
     def encoder(self, params: Params) -> Params:
         """What the file has of the encoder's parameters, float32, in the model's structure."""
         arrays = self.vit.encoder
-        part: Params = {"blocks": _stack(params, arrays)}
+        part: Params = {"blocks": from_torch(params["blocks"], arrays, "blocks.")}
         self.taken.append(f"{self.vit.depth} encoder blocks")
         if "norm.weight" in arrays:
-            part["norm"] = _filled(params["norm"], arrays, "norm.")
+            part["norm"] = from_torch(params["norm"], arrays, "norm.")
             self.taken.append("encoder norm")
         if "cls_token" in arrays and "cls_token" in params:
             part["cls_token"] = (arrays["cls_token"] + arrays["pos_embed"][:, :1]).reshape(-1)
@@ -77,8 +76,8 @@ class PublishedParts:
     def decoder(self, params: Params) -> Params:
         """What the file has of the decoder's parameters, float32, in the model's structure."""
         arrays = self.vit.decoder
-        part: Params = {"embed": _filled(params["embed"], arrays, "embed."), "norm": _filled(params["norm"], arrays, "norm.")}
-        part |= {"blocks": _stack(params, arrays), "mask_token": arrays["mask_token"].reshape(-1)}
+        part: Params = {"embed": from_torch(params["embed"], arrays, "embed."), "norm": from_torch(params["norm"], arrays, "norm.")}
+        part |= {"blocks": from_torch(params["blocks"], arrays, "blocks."), "mask_token": arrays["mask_token"].reshape(-1)}
         self.taken.append(f"{self.vit.decoder_depth} decoder blocks, with embedding, mask token and norm")
         heads = {slot_key(slot): self._prediction(slot) for slot in self.spec.slots if self._predicts_rgb(slot)}
         if heads:
@@ -151,20 +150,3 @@ def band_roles(slot: Slot) -> list[str | None]:
 def hidden_size(arrays: Arrays) -> int:
     """Hidden width of the MLPs."""
     return len(arrays["blocks.0.mlp.fc1.bias"])
-
-
-def _stack(params: Params, arrays: Arrays) -> Params:
-    layers = params["blocks"]["layers"]
-    depth = len(layers["norm1"]["bias"])
-    return {"layers": jax.tree.map(lambda *leaves: np.stack(leaves), *(_filled(layers, arrays, f"blocks.{i}.") for i in range(depth)))}
-
-
-def _filled(tree: Params, arrays: Arrays, prefix: str) -> Params:
-    """A tree of the same structure, with the arrays of timm's names; kernels are transposed weights."""
-
-    def value(path: tuple[Any, ...], _: Any) -> np.ndarray:
-        *modules, leaf = (part.key for part in path)
-        array = arrays[prefix + ".".join([*modules, _TIMM_LEAVES[leaf]])]
-        return array.T if leaf == "kernel" else array
-
-    return jax.tree_util.tree_map_with_path(value, tree)

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.errors import InputError
-from rsfm_jax.export.folder import Trained, export_run, read_checkpoint
+from rsfm_jax.export.checkpoint import Trained, read_checkpoint
+from rsfm_jax.export.folder import export_run
 from rsfm_jax.export.parity import ParityError, check_parity
 from rsfm_jax.export.weights import encoder_state_dict
 from rsfm_jax.train.loop import run_training
@@ -30,7 +31,7 @@ def newest(trained: pathlib.Path) -> Trained:
 
 
 def test_the_folder_is_whole(exported: pathlib.Path):
-    files = {"model.safetensors", "config.json", "modeling_rsfm.py", "README.md", "parity.json"}
+    files = {"model.safetensors", "config.json", "modeling_rsfm.py", "README.md", "parity.json", "stac_item.json"}
     assert {file.name for file in exported.iterdir()} == files
     assert {file.name for file in exported.parent.iterdir()} == {exported.name}  # nothing unfinished beside it
     description = json.loads((exported / "config.json").read_text())
@@ -52,14 +53,16 @@ def test_config_json_says_what_goes_in(exported: pathlib.Path, tiny_dataset: Dat
 
 def test_parity_is_written_down(exported: pathlib.Path):
     rows = json.loads((exported / "parity.json").read_text())
-    assert [row["layout"].split(" (")[0] for row in rows] == ["series", "series", "landsat", "landsat"]
-    assert ["(cut" in row["layout"] for row in rows] == [False, True, False, True]
+    assert [row["input"].split(" (")[0] for row in rows] == ["series", "series", "landsat", "landsat"]
+    assert ["(cut" in row["input"] for row in rows] == [False, True, False, True]
     for row in rows:
         assert row["chips"] == 4
         assert 0 < row["tokens_max_abs"] <= 1e-4
         assert 0 < row["pooled_max_abs"] <= 1e-4
+        assert 0 < row["layers_max_abs"] <= 1e-4
+        assert row["layers"] == 2
     card = (exported / "README.md").read_text()
-    assert "| sentinel2_l3a | 4 | 10 | B04 | 664.6 | 30 | reflectance |" in card
+    assert "| sentinel2_l3a | 4 | 10 | B04 | 664.6 | 30 | reflectance | -0.2 to 2 |" in card
 
 
 def test_weights_are_the_encoder_s_under_timm_s_names(exported: pathlib.Path, newest: Trained):

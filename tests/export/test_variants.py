@@ -20,7 +20,8 @@ pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 def export(config: Config, dataset: Dataset, out: pathlib.Path) -> dict[str, Any]:
     """Exports an encoder that was never trained, with no bias at zero."""
-    from rsfm_jax.export.folder import Trained, write_folder
+    from rsfm_jax.export.checkpoint import Trained
+    from rsfm_jax.export.folder import write_folder
 
     spec = model_spec(config, dataset.layouts)
     rng = np.random.default_rng(0)

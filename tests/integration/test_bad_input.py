@@ -72,3 +72,20 @@ def test_export_of_a_step_that_was_not_saved(trained: pathlib.Path, tmp_path: pa
     done = run_door("rsfm_jax.export", f"--workdir={trained}", f"--out={tmp_path / 'weights'}", "--step=17")
     assert_refused(done, "--step=17", "there are [20, 30, 40]")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--format=timn",), ("--format=timn: must be one of rsfm, timm, transformers, prithvi, onnx",)),
+        (("--format=timm",), ("--sensor is missing",)),
+        (("--sensor=sentinel2_l3a",), ("--sensor: --format=rsfm holds every sensor",)),
+        (("--format=timm", "--sensor=sentinel2_l3a", "--pixels=224*224"), ("--pixels=224*224", "224x160")),
+        (("--format=onnx", "--sensor=sentinel2_l3a", "--decoder"), ("--decoder: --format=onnx holds no decoder", "rsfm, transformers")),
+    ],
+)
+def test_export_in_a_format_that_cannot_be(words: tuple[str, ...], said: tuple[str, ...], trained: pathlib.Path, tmp_path: pathlib.Path):
+    pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
+    done = run_door("rsfm_jax.export", f"--workdir={trained}", f"--out={tmp_path / 'weights'}", *words)
+    assert_refused(done, *said)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 from rsfm_jax.data.dataset import Dataset
-from rsfm_jax.export.folder import read_checkpoint
+from rsfm_jax.export.checkpoint import read_checkpoint
 from rsfm_jax.models.build import abstract_model, merge
 from tests.helpers import batch_of
 
