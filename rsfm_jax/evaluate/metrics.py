@@ -80,7 +80,7 @@ class Confusion:
         """Figures of all samples so far.
 
         Returns:
-          `accuracy`; `macro_f1`, `weighted_f1` (by the truth's counts) and `mean_iou`; `per_class`, a list of dicts with `class`, `n`,
+          `accuracy`; `macro_f1`, `weighted_f1` (by the truth's counts) and `mean_iou`; `classes`, a list of dicts with `class`, `n`,
           `predicted_n`, `iou` and `f1`; `absent`, names of the classes neither in the truth nor predicted, which have None and are not
           in the means; `n` and `ignored`. A class that is predicted but not in the truth counts as 0.
 
@@ -104,7 +104,7 @@ class Confusion:
             "macro_f1": float(f1.mean()),
             "weighted_f1": float((f1 * truth[present]).sum() / n),
             "mean_iou": float(iou.mean()),
-            "per_class": rows,
+            "classes": rows,
             "absent": [name for name, there in zip(self.names, present, strict=True) if not there],
             "n": n,
             "ignored": self.ignored,

@@ -31,16 +31,16 @@ def test_classes_equal_scikit_learn(maps):
     assert found["absent"] == ["3"]
     assert found["n"] == 384
     by_class = library.jaccard_score(y, p, average=None, labels=[0, 1, 2, 4])
-    assert [row["iou"] for row in found["per_class"]] == pytest.approx([*by_class[:3], None, by_class[3]])
-    assert found["per_class"][3] == {"class": "3", "n": 0, "predicted_n": 0, "iou": None, "f1": None}
-    assert found["per_class"][4]["iou"] == 0
+    assert [row["iou"] for row in found["classes"]] == pytest.approx([*by_class[:3], None, by_class[3]])
+    assert found["classes"][3] == {"class": "3", "n": 0, "predicted_n": 0, "iou": None, "f1": None}
+    assert found["classes"][4]["iou"] == 0
 
 
 def test_iou_by_hand():
     found = classification(np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2]), ("water", "ice", "land"))
-    assert [row["iou"] for row in found["per_class"]] == pytest.approx([2 / 3, 1 / 3, 1 / 2])
+    assert [row["iou"] for row in found["classes"]] == pytest.approx([2 / 3, 1 / 3, 1 / 2])
     assert found["mean_iou"] == pytest.approx(0.5)
-    assert [row["class"] for row in found["per_class"]] == ["water", "ice", "land"]
+    assert [row["class"] for row in found["classes"]] == ["water", "ice", "land"]
 
 
 def test_batches_add_up_and_ignored_pixels_move_nothing(maps):
