@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
 from sklearn import metrics as library
