@@ -46,7 +46,7 @@ def expected_calibration_error(target: np.ndarray, probabilities: np.ndarray, bi
     """Mean distance of the top label's probability from its accuracy, over bins of equal width, closed above.
 
     torchmetrics' `multiclass_calibration_error` closes the bins below and gives probabilities of exactly 1, which saturated models have,
-    a bin of their own, so it is larger there; elsewhere both agree.
+    a bin of their own, so it can be larger there; elsewhere both agree.
 
     Args:
       target: Classes, int (N,).

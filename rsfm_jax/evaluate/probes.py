@@ -104,19 +104,34 @@ def probe(
 
     Returns:
       A row for each probe and seed: `probe`, `seed`, `per_class`, `strength`, `strength_at_edge`, `inner_folds`, `converged`, `train_n`,
-      `test_n`, and what `classification` and `probabilistic`, `multilabel`, or `regression` return on the test side.
+      `test_n`, `short` (classes with fewer samples than ``per_class``, and how many they have), and on the test side what
+      `classification` and `probabilistic`, `multilabel`, or `regression` return.
 
     Raises:
       InputError: A name or kind is unknown, targets do not fit the kind, or no fold can be made.
     """
-    _must_fit(kind, train, test, classes, per_class)
-    count = 0 if kind != "classification" else classes if isinstance(classes, int) else len(classes or ())
+    if kind not in BASELINE:
+        raise InputError(f"kind is {kind!r}{nearest(kind, BASELINE)}; expected one of {', '.join(BASELINE)}")
+    if (kind == "classification") != (classes is not None):
+        raise InputError(f"classes is {classes} for {kind}; expected them for classification only")
+    if per_class is not None and kind != "classification":
+        raise InputError(f"per_class is {per_class} for {kind}; few labels are drawn for classification only")
+    shapes = [(*side.features.shape[1:], *side.targets.shape[1:]) for side in (train, test)]
+    if shapes[0] != shapes[1] or not seeds:
+        raise InputError(
+            f"columns of features (and labels) are {shapes[0]} to train, {shapes[1]} to test, and seeds {list(seeds)}; expected the "
+            "same columns, and a seed"
+        )
+    count = classes if isinstance(classes, int) else len(classes or ())
+    _must_fit(kind, "test", test.targets, count)
     rows = []
     for name in dict.fromkeys((BASELINE[kind], *names)):
         for seed in seeds:
-            side = train if per_class is None else train.take(few_shot(train.targets, per_class, seed).chosen)
+            few = None if per_class is None else few_shot(train.targets, per_class, seed)
+            side = train if few is None else train.take(few.chosen)
             fitted = fit_probe(name, kind, side, seed, count, (strengths or {}).get(name), folds)
             given = {"probe": name, "seed": seed, "per_class": per_class, "train_n": len(side.targets), "test_n": len(test.targets)}
+            given["short"] = {str(k): n for k, n in few.short.items()} if few else {}
             chosen = {"strength": fitted.strength, "strength_at_edge": fitted.at_edge}
             chosen |= {"inner_folds": fitted.inner_folds, "converged": fitted.converged}
             rows.append(given | chosen | _figures(kind, test.targets, fitted.outputs(test.features), classes))
@@ -141,7 +156,7 @@ def fit_probe(
       The fitted probe. For `knn`, strengths with more neighbours than an inner fold trains on are left out of the sweep.
 
     Raises:
-      InputError: The name is unknown, the training side has one class only, or no fold can be made.
+      InputError: The name is unknown, targets do not fit the kind or are of one class only, or no fold can be made.
     """
     known = [one for one in STRENGTHS if one == BASELINE[kind] or one not in BASELINE.values()]
     if name not in known:
@@ -149,6 +164,7 @@ def fit_probe(
     sweep = list(STRENGTHS[name] if strengths is None else strengths)
     if not sweep or (min(sweep) <= 0 and name != BASELINE[kind]):
         raise InputError(f"strengths of {name} are {sweep}; expected at least one, and positive ones")
+    _must_fit(kind, "train", train.targets, classes)
     if kind == "classification" and len(np.unique(train.targets)) < 2 and name != BASELINE[kind]:
         raise InputError(f"all {len(train.targets)} training samples are of class {train.targets[0]}; expected at least two classes")
     inner = _inner_folds(kind, train, folds, seed) if len(sweep) > 1 else []
@@ -210,28 +226,15 @@ def _figures(kind: Kind, targets: np.ndarray, outputs: np.ndarray, classes: int 
     return classification(targets, outputs.argmax(axis=1), classes or 0) | probabilistic(targets, outputs)
 
 
-def _must_fit(kind: Kind, train: Samples, test: Samples, classes: int | Sequence[str] | None, per_class: int | None) -> None:
-    """Refuses targets, classes and per_class that do not belong to the kind."""
-    if kind not in BASELINE:
-        raise InputError(f"kind is {kind!r}{nearest(kind, BASELINE)}; expected one of {', '.join(BASELINE)}")
-    if train.features.shape[1] != test.features.shape[1]:
-        raise InputError(
-            f"features have {train.features.shape[1]} columns to train and {test.features.shape[1]} to test; expected the same"
-        )
-    if (kind == "classification") != (classes is not None):
-        raise InputError(f"classes is {classes} for {kind}; expected them for classification only")
-    if per_class is not None and kind != "classification":
-        raise InputError(f"per_class is {per_class} for {kind}; few labels are drawn for classification only")
-    for side, targets in (("train", train.targets), ("test", test.targets)):
-        fits, expected = {
-            "classification": (targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer), "int (N,)"),
-            "multilabel": (targets.ndim == 2 and bool(np.isin(targets, (0, 1)).all()), "0 and 1 (N, K)"),
-            "regression": (targets.ndim == 1 and np.issubdtype(targets.dtype, np.floating), "float (N,)"),
-        }[kind]
-        if not fits or targets.shape[1:] != train.targets.shape[1:]:
-            raise InputError(f"{side} targets are {targets.dtype} {targets.shape}; expected {expected} for {kind}, alike on both sides")
-        must_be_finite(f"{side} targets", targets)
-    if kind == "classification":
-        count = classes if isinstance(classes, int) else len(classes or ())
-        if train.targets.min() < 0 or train.targets.max() >= count:
-            raise InputError(f"train targets go from {train.targets.min()} to {train.targets.max()}; expected classes 0 to {count - 1}")
+def _must_fit(kind: Kind, side: str, targets: np.ndarray, classes: int) -> None:
+    """Refuses targets that are not of the kind."""
+    fits, expected = {
+        "classification": (targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer), "int (N,)"),
+        "multilabel": (targets.ndim == 2 and targets.shape[-1] > 1 and bool(np.isin(targets, (0, 1)).all()), "0 and 1 (N, K), K above 1,"),
+        "regression": (targets.ndim == 1 and np.issubdtype(targets.dtype, np.floating), "float (N,)"),
+    }[kind]
+    if not fits:
+        raise InputError(f"{side} targets are {targets.dtype} {targets.shape}; expected {expected} for {kind}")
+    must_be_finite(f"{side} targets", targets)
+    if kind == "classification" and (targets.min() < 0 or targets.max() >= classes):
+        raise InputError(f"{side} targets go from {targets.min()} to {targets.max()}; expected classes 0 to {classes - 1}")

@@ -31,15 +31,15 @@ def test_ece_equals_torchmetrics_below_one():
 
 
 def test_bins_are_closed_above_and_one_shares_the_last():
-    """9 right answers of probability 1 and one wrong of 0.95: one bin, and torchmetrics' two bins give more."""
-    probabilities = np.array([[1.0, 0.0]] * 9 + [[0.95, 0.05]])
-    target = np.array([0] * 9 + [1])
-    assert expected_calibration_error(target, probabilities) == pytest.approx(abs(9 / 10 - 9.95 / 10))
+    """Of probability 1, five right and five wrong; of 0.95, ten right: one bin, and torchmetrics' two give more."""
+    probabilities = np.array([[1.0, 0.0]] * 10 + [[0.95, 0.05]] * 10)
+    target = np.array([0, 1] * 5 + [0] * 10)
+    assert expected_calibration_error(target, probabilities) == pytest.approx(abs(15 - 19.5) / 20)
     theirs = calibration_of(torch.from_numpy(probabilities), torch.from_numpy(target), num_classes=2, n_bins=15, norm="l1")
-    assert float(theirs) == pytest.approx(0.95 / 10)
-    edge = np.array([[0.5, 0.5], [0.75, 0.25]])  # of 4 bins, 0.5 and 0.75 are in two
-    assert expected_calibration_error(np.array([0, 1]), edge, 4) == pytest.approx((0.5 + 0.75) / 2)
-    assert expected_calibration_error(np.array([0, 1]), edge, 1) == pytest.approx(abs(1 - 1.25) / 2)
+    assert float(theirs) == pytest.approx((5 + 0.5) / 20)
+    edge = np.array([[0.75, 0.25], [0.7, 0.3]])  # both are in (0.5, 0.75]
+    assert expected_calibration_error(np.array([0, 1]), edge, 4) == pytest.approx(abs(0.25 - 0.7) / 2)
+    assert expected_calibration_error(np.array([0, 1]), edge, 20) == pytest.approx((0.25 + 0.7) / 2)
 
 
 def test_impossible_truths_are_counted():

@@ -84,14 +84,18 @@ def test_linear_probes_equal_scikit_learn_on_standardised_features():
     np.testing.assert_allclose(ours.outputs(test.features), theirs.predict(scaler.transform(test.features)), rtol=1e-9)
 
 
-def test_groups_are_never_torn_when_the_strength_is_chosen():
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_groups_are_never_torn_when_the_strength_is_chosen(kind):
     """Each group is one point seen five times with one class, which is often wrong: torn groups make the nearest neighbour look perfect."""
     rng = np.random.default_rng(0)
     place, copies = rng.normal(size=(80, 2)), np.repeat(np.arange(80), 5)
-    label = (place[:, 0] > 0) ^ (rng.random(80) < 0.3)
-    noisy = Samples(place[copies] + 1e-3 * rng.normal(size=(400, 2)), label[copies].astype(int), copies)
+    label = ((place[:, 0] > 0) ^ (rng.random(80) < 0.3))[copies]
+    targets = {"classification": label.astype(int), "multilabel": np.stack([label, ~label], axis=1), "regression": label.astype(float)}[
+        kind
+    ]
+    noisy = Samples(place[copies] + 1e-3 * rng.normal(size=(400, 2)), targets, copies)
     torn = Samples(noisy.features, noisy.targets, np.arange(400))
-    chosen = [fit_probe("knn", "classification", train, 0, classes=2, strengths=[1, 100]).strength for train in (noisy, torn)]
+    chosen = [fit_probe("knn", kind, train, 0, classes=2, strengths=[1, 100]).strength for train in (noisy, torn)]  # pyright: ignore
     assert chosen == [100, 1]
 
 
@@ -110,6 +114,8 @@ def test_seeds_draw_few_labels_and_repeat():
     linear = [row for row in rows if row["probe"] == "linear"]
     assert [(row["seed"], row["per_class"], row["train_n"]) for row in linear] == [(0, 12, 36), (1, 12, 36)]
     assert linear[0]["log_loss"] != linear[1]["log_loss"]
+    assert linear[0]["short"] == {}
+    assert probe([], "classification", train, test, [0], 3, per_class=90)[0]["short"] == {"2": int((train.targets == 2).sum())}
     assert [row["class"] for row in linear[0]["classes"]] == ["a", "b", "c"]
     assert probe(["linear"], "classification", train, test, [0, 1], ("a", "b", "c"), per_class=12) == rows
     assert [row["probe"] for row in probe(["mean_predictor"], "regression", *[side("regression", 40, s) for s in (0, 1)], [0])] == [
@@ -166,7 +172,7 @@ def changed(kind: str = "regression", **fields: object) -> Samples:
         (lambda: probe(["linear"], "classification", changed("classification"), changed(), [0]), "classes is None for classification"),
         (lambda: probe(["linear"], "classification", changed("classification"), changed(), [0], 3), r"test targets are float64 \(60,\)"),
         (lambda: probe(["linear"], "regression", changed(), changed(), [0], per_class=3), "per_class is 3 for regression"),
-        (lambda: probe(["linear"], "classification", *[changed("classification")] * 2, [0], 2), "train targets go from 0 to 2"),
+        (lambda: probe(["linear"], "classification", *[changed("classification")] * 2, [0], 2), "test targets go from 0 to 2"),
         (lambda: probe(["linear"], "regression", changed(groups=None), changed(), [0]), "the training side has no groups"),
         (lambda: probe(["linear"], "regression", changed(groups=np.zeros(60)), changed(), [0]), "3 asked for and 1 groups"),
         (
@@ -175,14 +181,26 @@ def changed(kind: str = "regression", **fields: object) -> Samples:
         ),
         (lambda: probe(["linear"], "regression", changed(), changed(), [0], strengths={"linear": [0, 1]}), "and positive ones"),
         (lambda: probe(["class_frequencies"], "regression", changed(), changed(), [0]), "no probe 'class_frequencies' for regression"),
-        (lambda: probe(["linear"], "regression", changed(), changed(features=np.ones((60, 2))), [0]), "6 columns to train and 2 to test"),
+        (
+            lambda: probe(["linear"], "regression", changed(), changed(features=np.ones((60, 2))), [0]),
+            r"are \(6,\) to train, \(2,\) to test",
+        ),
         (lambda: probe([], "regression", changed(targets=np.full(60, np.nan)), changed(), [0]), "train targets has 60 values"),
+        (lambda: probe([], "regression", changed(), changed(), []), r"seeds \[\]; expected"),
+        (
+            lambda: probe([], "multilabel", *[changed(targets=np.ones((60, 1), int))] * 2, [0]),
+            r"\(60, 1\); expected 0 and 1 \(N, K\), K above 1",
+        ),
         (lambda: changed(features=np.full((60, 6), np.nan)), "features has 360 values that are not finite"),
         (lambda: changed(targets=np.zeros(3)), "expected \\(N, F\\) and N targets"),
         (lambda: changed(groups=np.zeros(3)), r"groups have shape \(3,\); expected \(60,\)"),
         (
             lambda: probe(["linear"], "classification", changed(targets=np.ones(60, int)), changed("classification"), [0], 3),
             "all 60 training samples are of class 1",
+        ),
+        (
+            lambda: fit_probe("linear", "classification", changed("classification"), 0, 2),
+            "train targets go from 0 to 2; expected classes 0 to 1",
         ),
         (
             lambda: fit_probe("linear", "classification", changed(targets=np.repeat([0, 1], 30), groups=np.repeat([0, 1], 30)), 0, 2),
