@@ -1,8 +1,8 @@
 """The proof that the exported folder computes what JAX computes: the same real chips through both, end to end.
 
 The PyTorch side is loaded from the folder as a user would, and is given physical values by band name, so the normalisation is part of the
-proof. Each layout is checked on its own chips, and on chips with a row of patches cut off and their dates and place unknown, so that height
-and width differ and the learned tokens for an unknown date and an unknown place are used.
+proof. Each layout is checked on its own chips, and on chips with a row of patches more (their first, repeated) and their dates and place
+unknown, so that height and width differ and the learned tokens for an unknown date and an unknown place are used.
 """
 
 import functools
@@ -18,7 +18,7 @@ import torch
 
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
-from rsfm_jax.layouts import Layout
+from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import Params, abstract_model, merge
 from rsfm_jax.models.spec import RANDOM_BANDS, ModelSpec, TokenLayout, token_layout
 
@@ -74,13 +74,13 @@ def check_parity(folder: pathlib.Path, spec: ModelSpec, params: Params, dataset:
         records = dataset.source(layout, "train")
         records = [records[i] for i in range(min(CHIPS, len(records)))]
         parts = _parts(token_layout(layout, spec.tokenizer), layout)
-        for cut, variant in enumerate(("", " (cut, no dates, no place)")):
+        for taller, variant in enumerate(("", " (taller, no dates, no place)")):
             with jax.default_matmul_precision("highest"):
-                expected = jax.device_get(encode(layout.name, _jax_batch(dataset, layout, parts, records, cut)))
+                expected = jax.device_get(encode(layout.name, _jax_batch(dataset, layout, parts, records, taller)))
             with torch.no_grad():
-                footprint_deg = None if cut else torch.from_numpy(np.stack([record["lonlat_deg"] for record in records]))
+                footprint_deg = None if taller else torch.from_numpy(np.stack([record["lonlat_deg"] for record in records]))
                 try:
-                    encoded = model(_torch_members(layout, parts, records, cut), footprint_deg, return_layers=True)
+                    encoded = model(_torch_members(layout, parts, records, taller), footprint_deg, return_layers=True)
                 except ValueError as error:
                     raise ParityError(f"layout {layout.name}: the PyTorch model refuses the dataset's own chips: {error}") from None
             rows.append(
@@ -115,32 +115,32 @@ def _parts(tokens: TokenLayout, layout: Layout) -> list[tuple[int, tuple[int, ..
 
 
 def _jax_batch(
-    dataset: Dataset, layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], cut: int
+    dataset: Dataset, layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], taller: int
 ) -> dict[str, Any]:
     decode = Decoder(dataset, layout)
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), *[decode(record) for record in records])
-    batch["place"]["lonlat_deg"] *= 1 - cut
+    batch["place"]["lonlat_deg"] *= 1 - taller
     members = []
     for i, columns in parts:
         slot, member = layout.slots[i], batch["members"][i]
-        height = slot.pixels - cut * slot.patch
-        planes = {name: member[name][:, :height, :, list(columns)] for name in ("pixels", "valid")}
-        members.append(member | planes | {"time": member["time"] * (1 - cut)})
+        planes = {name: member[name][:, _rows(slot, taller)][..., list(columns)] for name in ("pixels", "valid")}
+        members.append(member | planes | {"time": member["time"] * (1 - taller)})
     return {"members": members, "place": batch["place"]}
 
 
 def _torch_members(
-    layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], cut: int
+    layout: Layout, parts: list[tuple[int, tuple[int, ...]]], records: list[dict[str, Any]], taller: int
 ) -> list[dict[str, Any]]:
     members = []
     for i, columns in parts:
         slot = layout.slots[i]
-        height = slot.pixels - cut * slot.patch
         dn = np.stack([record[f"pixels_{i}"] for record in records])
         scale, offset = (np.stack([record[f"{name}_{i}"] for record in records])[:, None, None] for name in ("scale", "offset"))
         valid = np.stack([np.unpackbits(record[f"valid_{i}"], count=dn[0].size).reshape(dn[0].shape) for record in records])
         planes = {"values": (dn * scale + offset).astype(np.float32), "valid": valid.astype(bool)}
-        planes = {name: np.ascontiguousarray(x[:, :height, :, list(columns)].transpose(0, 3, 1, 2)) for name, x in planes.items()}
+        planes = {
+            name: np.ascontiguousarray(x[:, _rows(slot, taller)][..., list(columns)].transpose(0, 3, 1, 2)) for name, x in planes.items()
+        }
         member = {
             "sensor": slot.sensor,
             "bands": tuple(slot.bands[c] for c in columns),
@@ -149,6 +149,11 @@ def _torch_members(
             "acquisition": slot.acquisition or f"member {i}",
             **{name: torch.from_numpy(x) for name, x in planes.items()},
         }
-        dates = {} if cut else {"time": torch.from_numpy(np.stack([record[f"time_{i}"] for record in records]))}
+        dates = {} if taller else {"time": torch.from_numpy(np.stack([record[f"time_{i}"] for record in records]))}
         members.append(member | dates)
     return members
+
+
+def _rows(slot: Slot, taller: int) -> np.ndarray:
+    """Rows of pixels: all, and with ``taller`` the first row of patches again below them."""
+    return np.arange(slot.pixels + taller * slot.patch) % slot.pixels

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -28,6 +29,8 @@ from torch import nn
 import torch.nn.functional as F
 
 FORMAT_VERSION = 2
+MIN_PATCHES = 4  # along a side, or the trained chips' where those were smaller
+FAR_DEVIATIONS = 3.0
 Member = dict[str, Any]
 
 
@@ -246,6 +249,74 @@ class Encodings(nn.Module):
         return torch.cat([sincos(steps[..., x], d) for x, d in enumerate(dims)], dim=-1)
 
 
+def _valid(values: torch.Tensor, given: torch.Tensor | None) -> torch.Tensor:
+    """Where there is an observation; all of it must be numbers."""
+    valid = torch.ones_like(values, dtype=torch.bool) if given is None else given.bool()
+    if valid.shape != values.shape:
+        raise ValueError(f"valid has shape {tuple(valid.shape)}, values have {tuple(values.shape)}; it says for every band and pixel")
+    bad = (valid & ~torch.isfinite(values)).float().mean().item()
+    if bad:
+        raise ValueError(
+            f"{bad:.1%} of the values are NaN or infinite and not marked as missing; where they stand for no observation give "
+            "valid=torch.isfinite(values)"
+        )
+    return valid
+
+
+def check_values(sensor: str, bands: Sequence[dict[str, Any]], values: torch.Tensor, valid: torch.Tensor) -> None:
+    """Refuses values that are not in their bands' units, or of bands in another order.
+
+    Args:
+      sensor: Sensor name, for the message.
+      bands: What config.json says of each band.
+      values: (B, C, H, W).
+      valid: Where there is an observation, bool (B, C, H, W).
+
+    Raises:
+      ValueError: names the band and the likely mistake.
+    """
+    count = valid.sum(dim=(0, 2, 3)).clamp(min=1)
+    low, high = (torch.tensor([band["valid_range"][k] for band in bands], device=values.device)[:, None, None] for k in (0, 1))
+    outside = (valid & ((values < low) | (values > high))).sum(dim=(0, 2, 3)) / count
+    positive = ((values >= 0) | ~valid).all(dim=3).all(dim=2).all(dim=0) & (count >= 64)
+    for i, band in enumerate(bands):
+        linear = band["unit"] == "dB" and bool(positive[i])
+        if outside[i] > 0.01 or linear:
+            seen, (least, most) = values[:, i][valid[:, i]], band["valid_range"]
+            what = "no value is negative" if linear else f"{outside[i]:.0%} of the values are outside [{least:g}, {most:g}] {band['unit']}"
+            raise ValueError(
+                f"sensor {sensor!r}, band {band['name']!r}: {what} (they go from {seen.min():g} to {seen.max():g}); "
+                f"{_likely_mistake(band, seen)}"
+            )
+    _check_order(sensor, bands, values, valid)
+
+
+def _likely_mistake(band: dict[str, Any], seen: torch.Tensor) -> str:
+    whole, low, high = bool((seen == seen.round()).all()), seen.min().item(), seen.max().item()
+    if band["unit"] == "dB" and low >= 0:
+        return "linear power? give 10 * log10 of it"
+    if whole and low >= 0 and high <= 255:
+        return "an 8-bit picture? its values have lost their unit; take the product's own"
+    if whole and low >= 0:
+        return f"raw digital numbers? give dn_scale * DN + dn_offset, here {band['dn_scale']:g} * DN + {band['dn_offset']:g}"
+    if abs(seen.mean().item()) < 1.5 and 0.3 < seen.std().item() < 3:
+        return "normalised already? give them as they were before; the model normalises"
+    return "are they raw digital numbers, in per cent, or in another unit?"
+
+
+def _check_order(sensor: str, bands: Sequence[dict[str, Any]], values: torch.Tensor, valid: torch.Tensor) -> None:
+    """Refuses two bands whose means are each several deviations from their own of training, and each at home in the other's."""
+    weight = valid.sum(dim=(0, 2, 3))
+    seen = (torch.where(valid, values, 0.0).sum(dim=(0, 2, 3)) / weight.clamp(min=1)).tolist()
+    far = [[abs(x - band["mean"]) / band["std"] for x in seen] for band in bands]  # from band i's mean, what was given as band j
+    for i, j in itertools.combinations(range(len(bands)), 2):
+        if weight[i] and weight[j] and min(far[i][i], far[j][j]) > FAR_DEVIATIONS and max(far[i][j], far[j][i]) < 1:
+            raise ValueError(
+                f"sensor {sensor!r}: what was given as {bands[i]['name']} looks like {bands[j]['name']}, and the other way round; are the "
+                "bands in another order?"
+            )
+
+
 @dataclasses.dataclass
 class Embedded:
     """A member on its way in: its patches' embeddings (B, N, D) and what else is known of it."""
@@ -383,7 +454,7 @@ class RSFMEncoder(nn.Module):
           members: Each a dict with
             ``sensor`` and ``bands``: names; bands that the model knows and are not given are left out of its embedding;
             ``values``: float (B, C, H, W), physical, in the bands' units; H and W are multiples of the patch;
-            ``valid`` (optional): bool (B, C, H, W), False where there is no observation; default: where values are finite;
+            ``valid`` (optional): bool (B, C, H, W), False where there is no observation, NaN for instance; default: everywhere;
             ``gsd_m``: metres per pixel, or ``grid_m`` (B, 4): left and upper edge in metres from the set's centre, pixel width, height;
             ``time`` (optional): (B, 3) known, year, day of year from 0; default: unknown;
             ``patch`` (optional): patch side, where the model has several for the sensor;
@@ -427,15 +498,23 @@ class RSFMEncoder(nn.Module):
     def _embed(self, member: Member, t: int) -> Embedded:
         names = list(member["bands"])
         slot = self.find_slot(member["sensor"], names, member.get("patch"))
-        patch, values = slot["patch"], member["values"].float()
+        patch, bands = slot["patch"], [next(band for band in slot["bands"] if band["name"] == name) for name in names]
+        if not member["values"].is_floating_point() and any(band["unit"] != "dn" for band in bands):
+            raise ValueError(
+                f"values are {member['values'].dtype}, and sensor {member['sensor']!r} is in {bands[0]['unit']}: whole numbers are raw "
+                "digital numbers or an 8-bit picture; convert them as config.json says (value = dn_scale * DN + dn_offset)"
+            )
+        values = member["values"].float()
         if values.ndim != 4 or values.shape[1] != len(names):
             raise ValueError(f"values have shape {tuple(values.shape)}, expected (B, {len(names)}, H, W) for bands {', '.join(names)}")
         B, _, H, W = values.shape
         if H % patch or W % patch:
             raise ValueError(f"values are {H} x {W} pixels; both must be multiples of the patch, {patch}")
-        valid = torch.isfinite(values) if member.get("valid") is None else member["valid"].bool() & torch.isfinite(values)
-        bands = [next(band for band in slot["bands"] if band["name"] == name) for name in names]
-        self._check_unit(member["sensor"], bands, values, valid)
+        least = min(MIN_PATCHES, slot["pixels"] // patch) * patch
+        if min(H, W) < least:
+            raise ValueError(f"values are {H} x {W} pixels; features of less than {least} x {least} mean little: give a larger chip")
+        valid = _valid(values, member.get("valid"))
+        check_values(member["sensor"], bands, values, valid)
         mean, std = (torch.tensor([band[name] for band in bands], device=values.device)[:, None, None] for name in ("mean", "std"))
         normalised = torch.where(valid, (values - mean) / std, 0.0)
         grid_m, time = self._grid(member, B, H, W, values.device), member.get("time")
@@ -461,15 +540,3 @@ class RSFMEncoder(nn.Module):
         if gsd_m <= 0:
             raise ValueError("a member needs gsd_m, metres per pixel, or grid_m")
         return torch.tensor([-W / 2 * gsd_m, H / 2 * gsd_m, gsd_m, gsd_m], device=device).expand(B, 4)
-
-    @staticmethod
-    def _check_unit(sensor: str, bands: list[dict[str, Any]], values: torch.Tensor, valid: torch.Tensor) -> None:
-        for i, band in enumerate(bands):
-            low, high = band["valid_range"]
-            seen = values[:, i][valid[:, i]]
-            outside = ((seen < low) | (seen > high)).float().mean().item() if seen.numel() else 0.0
-            if outside > 0.01:
-                raise ValueError(
-                    f"sensor {sensor!r}, band {band['name']!r}: {outside:.0%} of the values are outside [{low:g}, {high:g}] {band['unit']} "
-                    f"(they go from {seen.min():g} to {seen.max():g}); are they raw digital numbers, or in another unit?"
-                )

@@ -54,7 +54,7 @@ def test_config_json_says_what_goes_in(exported: pathlib.Path, tiny_dataset: Dat
 def test_parity_is_written_down(exported: pathlib.Path):
     rows = json.loads((exported / "parity.json").read_text())
     assert [row["input"].split(" (")[0] for row in rows] == ["series", "series", "landsat", "landsat"]
-    assert ["(cut" in row["input"] for row in rows] == [False, True, False, True]
+    assert ["(taller" in row["input"] for row in rows] == [False, True, False, True]
     for row in rows:
         assert row["chips"] == 4
         assert 0 < row["tokens_max_abs"] <= 1e-4

@@ -12,7 +12,8 @@ RGBN = ("B02", "B03", "B04", "B08")
 
 def _slot(sensor: str, bands: tuple[str, ...], patch: int) -> dict[str, Any]:
     described = [{"name": name, "mean": 0.3, "std": 0.2, "unit": "reflectance", "valid_range": [-0.2, 2.0]} for name in bands]
-    return {"key": f"{sensor}-p{patch}", "number": 0, "sensor": sensor, "patch": patch, "bands": described}
+    described = [band | {"dn_scale": 1e-4, "dn_offset": 0.0} for band in described]
+    return {"key": f"{sensor}-p{patch}", "number": 0, "sensor": sensor, "patch": patch, "pixels": patch, "gsd_m": 10.0, "bands": described}
 
 
 def small_encoder(cls_token: bool = True) -> RSFMEncoder:

@@ -34,7 +34,7 @@ def chip(tiny_path: pathlib.Path, tiny_dataset: Dataset) -> dict[str, Any]:
 
 
 def panchromatic(**more: Any) -> dict[str, Any]:
-    values = 0.1 + 0.05 * torch.rand(2, 1, 8, 12, generator=torch.Generator().manual_seed(0))
+    values = 0.1 + 0.05 * torch.rand(2, 1, 16, 20, generator=torch.Generator().manual_seed(0))
     return {"sensor": "landsat8_l1", "bands": ["B8"], "values": values, "gsd_m": 15.0} | more
 
 
@@ -44,9 +44,9 @@ def close(ours: Any, theirs: Any, atol: float = 1e-5) -> bool:
 
 def test_shapes(model, chip):
     out = model([chip, panchromatic()], return_layers=True)
-    assert out.tokens.shape == (2, 16 + 6, 48)
-    assert [tuple(grid.shape) for grid in out.grids] == [(2, 48, 4, 4), (2, 48, 2, 3)]
-    assert close(out.grids[1][:, :, 1, 2], out.tokens[:, -1])
+    assert out.tokens.shape == (2, 16 + 20, 48)
+    assert [tuple(grid.shape) for grid in out.grids] == [(2, 48, 4, 4), (2, 48, 4, 5)]
+    assert close(out.grids[1][:, :, 3, 4], out.tokens[:, -1])
     assert close(out.pooled, out.tokens.mean(dim=1))
     assert len(out.layers) == 2
     assert close(model.norm(out.layers[-1]), out.tokens)
@@ -69,11 +69,11 @@ def test_a_band_left_out_is_a_band_at_its_mean(model, chip):
     assert close(fewer, model([chip | {"values": values}]).tokens)
 
 
-def test_values_that_are_not_numbers_are_not_valid(model, chip):
+def test_what_is_not_valid_is_never_read(model, chip):
     valid = torch.rand(chip["values"].shape, generator=torch.Generator().manual_seed(1)) < 0.8
     valid[:, :, :4, :4] = False  # the first patch wholly
     told = model([chip | {"valid": valid}])
-    found = model([chip | {"values": torch.where(valid, chip["values"], torch.nan)}])
+    found = model([chip | {"values": torch.where(valid, chip["values"], torch.nan), "valid": valid}])
     assert torch.equal(told.tokens, found.tokens)
     assert torch.isfinite(found.tokens).all()
     assert found.real[:, 0].tolist() == [False, False]
@@ -83,7 +83,8 @@ def test_values_that_are_not_numbers_are_not_valid(model, chip):
 
 def test_a_member_without_observation_changes_nothing_in_the_others(model, chip):
     alone = model([chip])
-    empty = panchromatic(values=torch.full((2, 1, 8, 12), torch.nan))
+    nothing = torch.full((2, 1, 16, 20), torch.nan)
+    empty = panchromatic(values=nothing, valid=torch.isfinite(nothing))
     beside = model([chip, empty])
     assert close(beside.tokens[:, :16], alone.tokens)
     assert close(beside.pooled, alone.pooled)
@@ -125,9 +126,70 @@ def test_a_size_that_is_no_multiple_of_the_patch(model, chip):
         model([chip | {"values": chip["values"][:, :, :14]}])
 
 
-def test_raw_digital_numbers(model, chip):
-    with pytest.raises(ValueError, match=r"'sentinel2_l3a', band 'B02': .* outside \[-0.2, 2\] reflectance .* raw digital numbers"):
-        model([chip | {"values": chip["values"] * 1e4}])
+def test_values_without_a_number_must_be_marked(model, chip):
+    values = chip["values"].clone()
+    values[0, 1, :4] = torch.nan
+    with pytest.raises(ValueError, match=r"3\.1% of the values are NaN or infinite and not marked .* valid=torch\.isfinite\(values\)"):
+        model([chip | {"values": values}])
+    wrong = torch.isfinite(values)
+    wrong[0, 1, 0, 0] = True
+    with pytest.raises(ValueError, match="not marked as missing"):
+        model([chip | {"values": values, "valid": wrong}])
+    assert torch.isfinite(model([chip | {"values": values, "valid": torch.isfinite(values)}]).tokens).all()
+    with pytest.raises(ValueError, match=r"valid has shape \(2, 16, 16\), values have \(2, 4, 16, 16\)"):
+        model([chip | {"valid": torch.ones(2, 16, 16, dtype=torch.bool)}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x: (x * 1e4 + 1000).round(),
+            r"'sentinel2_l3a', band 'B02': 100% .* outside \[-0.2, 2\] reflectance .* raw .*, here 0.0001 \* DN \+ 0",
+        ),
+        (lambda x: (x * 255).round() + 3, "an 8-bit picture"),
+        (lambda x: x * 100, "in per cent"),
+        (lambda x: (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True), "normalised already"),
+        (lambda x: (x * 255).to(torch.uint8), "values are torch.uint8, .* whole numbers are raw digital numbers or an 8-bit picture"),
+        (lambda x: (x * 1e4).to(torch.int16), "values are torch.int16"),
+    ],
+)
+def test_values_in_another_unit(model, chip, change, message):
+    with pytest.raises(ValueError, match=message):
+        model([chip | {"values": change(chip["values"])}])
+
+
+def band(name: str, unit: str, mean: float, std: float, low: float, high: float) -> dict[str, Any]:
+    return {"name": name, "unit": unit, "mean": mean, "std": std, "valid_range": (low, high), "dn_scale": 1.0, "dn_offset": 0.0}
+
+
+def test_linear_power_of_a_radar(exported):
+    check, radar = load_modeling(exported).check_values, [band("VV", "dB", -11.0, 4.0, -60.0, 40.0)]
+    decibels = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 - 11
+    everywhere = torch.ones_like(decibels, dtype=torch.bool)
+    check("sentinel1_grd", radar, decibels, everywhere)
+    with pytest.raises(ValueError, match=r"band 'VV': no value is negative .* linear power\? give 10 \* log10 of it"):
+        check("sentinel1_grd", radar, 10 ** (decibels / 10), everywhere)
+    check("sentinel1_grd", radar, 10 ** (decibels / 10), torch.zeros_like(everywhere))  # nothing was observed
+
+
+def test_bands_in_another_order(exported):
+    """Vegetation: the near infrared is far from all visible bands, which are near each other and can't be told apart."""
+    check = load_modeling(exported).check_values
+    statistics = {"B02": (0.05, 0.02), "B03": (0.07, 0.02), "B04": (0.05, 0.03), "B08": (0.30, 0.06)}
+    bands = [band(name, "reflectance", *both, -0.2, 2.0) for name, both in statistics.items()]
+    values = torch.tensor([0.05, 0.08, 0.06, 0.28])[None, :, None, None].expand(2, 4, 16, 16)
+    everywhere = torch.ones_like(values, dtype=torch.bool)
+    for order in ((0, 1, 2, 3), (2, 1, 0, 3)):
+        check("sentinel2_l2a", bands, values[:, list(order)], everywhere)
+    with pytest.raises(ValueError, match="what was given as B04 looks like B08, and the other way round; are the bands in another order"):
+        check("sentinel2_l2a", bands, values[:, [0, 1, 3, 2]], everywhere)
+    check("sentinel2_l2a", bands, values + 0.6, everywhere)  # snow: far from training, in no other order nearer
+
+
+def test_a_chip_of_few_patches_is_refused_where_training_saw_more(model, chip):
+    with pytest.raises(ValueError, match="values are 12 x 16 pixels; features of less than 16 x 16 mean little"):
+        model([chip | {"values": chip["values"][:, :, :12]}])
 
 
 @pytest.fixture
