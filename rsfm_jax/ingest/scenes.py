@@ -116,10 +116,23 @@ def _read_file(file: pathlib.Path) -> list[Scene]:
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{file}: field 'scenes' must be a list with at least one scene")
     _known_fields(str(file), content, ("scenes",))
-    return [_read_scene(file, i, entry) for i, entry in enumerate(entries)]
+    return [read_scene(file, i, entry) for i, entry in enumerate(entries)]
 
 
-def _read_scene(file: pathlib.Path, number: int, entry: Any) -> Scene:
+def read_scene(file: pathlib.Path, number: int, entry: Any) -> Scene:
+    """Reads one entry of a description.
+
+    Args:
+      file: The description, for messages; files are relative to its folder.
+      number: The entry's place in it, from 0.
+      entry: The entry, as YAML gives it.
+
+    Returns:
+      The scene.
+
+    Raises:
+      InputError: anything wrong in the entry, or a file that does not exist.
+    """
     where = f"{file}: scenes[{number}]"
     _known_fields(where, entry, _SCENE_FIELDS)
     if not entry.get("id"):
