@@ -6,6 +6,7 @@ Legend: B windows, C bands, h w pixels of a window.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -13,6 +14,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 
 from rsfm_jax.errors import InputError
@@ -20,6 +22,8 @@ from rsfm_jax.geo import Rect, check_lonlat, year_and_day
 from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.raster import OpenScene, open_scene, to_lonlat
 from rsfm_jax.ingest.scenes import Scene, read_scene
+
+CACHE_BYTES = 256 * 2**20  # GDAL's cache of blocks; its own default is a share of the machine's memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Windows:
 
 
 class WindowReader:
-    """Reads windows of one scene, never more of it than was asked for. Use as a context manager.
+    """Reads windows of one scene, never more of it than was asked for. Use as a context manager, which also bounds GDAL's cache.
 
     Attributes:
       scene: The open scene.
@@ -115,14 +119,15 @@ class WindowReader:
             raise InputError(
                 f"{who}: {here} is not in a projected coordinate system in metres; warp it, as with gdalwarp -t_srs EPSG:32632"
             )
-        self._chips = ChipReader()
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "WindowReader":
-        self._chips.__enter__()
+        self._open.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
+        self._chips = self._open.enter_context(ChipReader())
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._chips.__exit__(*failure)
+        self._open.close()
 
     @property
     def name(self) -> str:

@@ -163,10 +163,10 @@ def test_another_model_scene_or_window_is_not_mixed_in(tmp_path, model):
 
 def test_chips_are_the_encoders_pooled_output(tmp_path, model):
     out = tmp_path / "out.parquet"
-    summary = embed_chips(model, make_scene(tmp_path, 45, 70, border=20), out, batch=3)
+    summary = embed_chips(model, make_scene(tmp_path, 45, 76, border=20), out, batch=3)
     table = geopandas.read_parquet(out)
-    dn = digital_numbers(45, 70, border=20)
-    starts, shares = [(row, column) for row in range(0, 45, 16) for column in range(0, 70, 16)], {}
+    dn = digital_numbers(45, 76, border=20)
+    starts, shares = [(row, column) for row in range(0, 45, 16) for column in range(0, 76, 16)], {}
     for row, column in starts:
         shares[row, column] = float((dn[:, row : row + 16, column : column + 16] != -10_000).sum() / (4 * 16 * 16))
     kept = [start for start in starts if shares[start] >= 0.5]
@@ -177,7 +177,7 @@ def test_chips_are_the_encoders_pooled_output(tmp_path, model):
     assert set(table["scene"]) == {"scene"}
     for i, (row, column) in enumerate(kept):
         box = table.geometry[i]
-        bottom, right = min(row + 16, 45), min(column + 16, 70)
+        bottom, right = min(row + 16, 45), min(column + 16, 76)
         bounds = (LEFT + column * GSD, TOP - bottom * GSD, LEFT + right * GSD, TOP - row * GSD)
         assert box.bounds == pytest.approx(bounds)
         assert tuple(table.loc[i, ["left", "bottom", "right", "top"]]) == pytest.approx(bounds)
@@ -185,7 +185,7 @@ def test_chips_are_the_encoders_pooled_output(tmp_path, model):
         np.testing.assert_allclose(table["embedding"][i], own_output(model, dn, row, column, 16).pooled[0].numpy(), atol=1e-5)
     schema = parquet.read_schema(out)
     assert str(schema.field("embedding").type) == f"fixed_size_list<element: float>[{WIDTH}]"
-    assert parquet.ParquetFile(out).num_row_groups == sum(any(shares[row, c] >= 0.5 for c in range(0, 70, 16)) for row in range(0, 45, 16))
+    assert parquet.ParquetFile(out).num_row_groups == sum(any(shares[row, c] >= 0.5 for c in range(0, 76, 16)) for row in range(0, 45, 16))
 
 
 def test_chips_go_on_after_an_interruption(tmp_path, model):

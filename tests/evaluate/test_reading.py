@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio import warp
+from rasterio._env import get_gdal_config
 
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.reading import SceneInput, WindowReader  # noqa: E402
+from rsfm_jax.evaluate.reading import CACHE_BYTES, SceneInput, WindowReader  # noqa: E402
 from tests.evaluate.scenes import GSD, LEFT, SENSOR, TOP, digital_numbers, make_scene, physical  # noqa: E402
 from tests.helpers import write_geotiff  # noqa: E402
 
@@ -108,3 +109,10 @@ def test_a_rotated_grid_is_refused(tmp_path):
 def test_wrong_descriptions_are_named(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         WindowReader(dataclasses.replace(make_scene(tmp_path, 20, 20), **change))
+
+
+def test_the_cache_of_blocks_is_bounded_while_a_scene_is_open(tmp_path):
+    before = get_gdal_config("GDAL_CACHEMAX")
+    with WindowReader(make_scene(tmp_path, 20, 20)):
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
+    assert get_gdal_config("GDAL_CACHEMAX") == before
