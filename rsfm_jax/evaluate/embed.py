@@ -181,7 +181,7 @@ def _head_digest(head: Callable[[torch.Tensor], torch.Tensor]) -> str:
         raise InputError("head_digest is missing: the head is no torch.nn.Module, so say what tells it from another one")
     digest = hashlib.sha256(repr(head).encode())
     for name, tensor in head.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
