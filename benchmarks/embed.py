@@ -60,7 +60,9 @@ def write_model(folder: pathlib.Path, sensor: str, bands: Sequence[str], width: 
     Returns:
       The folder.
     """
-    known = [dataclasses.asdict(get_sensor(sensor).band(name)) | {"mean": 0.15, "std": 0.1} for name in bands]
+    described = [get_sensor(sensor).band(name) for name in bands]
+    statistics = {"mean": 0.15, "std": 0.1}
+    known = [dataclasses.asdict(band) | {"dn_scale": band.scale, "dn_offset": band.offset} | statistics for band in described]
     slot = {"key": "only", "number": 0, "sensor": sensor, "gsd_m": 10.0, "patch": patch, "pixels": pixels, "bands": known}
     date = {"kind": "season", "features": 20, "epoch_year": 2018, "year_features": 16, "season_harmonics": 2, "days_per_year": 365.25}
     encodings = {"positions": "metres", "position_unit_m": 10.0, "learned_grid": 14, "geo": "a2mae", "identity": "slot", "time": date}

@@ -299,7 +299,7 @@ def _likely_mistake(band: dict[str, Any], seen: torch.Tensor) -> str:
         return "an 8-bit picture? its values have lost their unit; take the product's own"
     if whole and low >= 0:
         return f"raw digital numbers? give dn_scale * DN + dn_offset, here {band['dn_scale']:g} * DN + {band['dn_offset']:g}"
-    if abs(seen.mean().item()) < 1.5 and 0.3 < seen.std().item() < 3:
+    if low < -0.5 and abs(seen.mean().item()) < 1.5 and 0.3 < seen.std().item() < 3:
         return "normalised already? give them as they were before; the model normalises"
     return "are they raw digital numbers, in per cent, or in another unit?"
 
