@@ -241,6 +241,18 @@ class TrainConfig:
 
 
 @dataclasses.dataclass
+class ProbeConfig:
+    """Probes of the encoder during training (rsfm_jax/train/probe.py)."""
+
+    path: str = knob("", "labelled chips, .npz (rsfm_jax/train/probe_set.py); empty: no probe", runtime=True)
+    every: int = knob(0, "steps between probes; 0: as many as keep them at 1 % of the operations, at least 100", runtime=True)
+
+    def validate(self) -> None:
+        """Raises `InputError` naming the first wrong field."""
+        require(self.every >= 0, "probe.every", self.every, "zero or positive")
+
+
+@dataclasses.dataclass
 class ParallelConfig:
     """Mesh axis sizes; one of them may be -1: all devices that are left."""
 
@@ -279,6 +291,7 @@ class Config:
     init: InitConfig = knob(InitConfig, "where the parameters start")
     optim: OptimConfig = knob(OptimConfig, "the optimiser")
     train: TrainConfig = knob(TrainConfig, "the loop")
+    probe: ProbeConfig = knob(ProbeConfig, "a labelled set beside training")
     parallel: ParallelConfig = knob(ParallelConfig, "the mesh")
 
     def validate(self) -> "Config":

@@ -1,4 +1,4 @@
-"""Where a run's time goes: steps, waiting for data, compilation, checkpoints, pictures, and what restarts cost.
+"""Where a run's time goes: steps, waiting for data, compilation, checkpoints, pictures, probes, and what restarts cost.
 
 Every lap's row in metrics.jsonl has the seconds of each, and the first row after a start has what the start cost, so the file alone tells
 the whole run's goodput, over all its starts: the share of its time that was spent on steps that count.
@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 PROCESS_BEGAN = time.time()  # as this room is imported; what comes before is a second or two of Python
-SPANS: tuple[str, ...] = ("data_wait_s", "compile_s", "checkpoint_s", "picture_s")
+SPANS: tuple[str, ...] = ("data_wait_s", "compile_s", "checkpoint_s", "picture_s", "probe_s")
 RESTART: tuple[str, ...] = ("start_s", "lost_s", "down_s")
 
 
@@ -124,6 +124,7 @@ def summary_line(found: dict[str, float]) -> str:
     """The result of `goodput` in one line."""
     total = found["total_s"] or 1.0
     parts = [("data", "data_wait_s"), ("compilation", "compile_s"), ("checkpoints", "checkpoint_s"), ("pictures", "picture_s")]
+    parts += [("probes", "probe_s")] if found.get("probe_s") else []
     parts += [("starting", "start_s"), ("lost to restarts", "lost_s")]
     shares = ", ".join(f"{name} {found[key] / total:.1%}" for name, key in parts)
     mfu = f"; MFU {found['mfu']:.1%}" if "mfu" in found else ""

@@ -26,6 +26,8 @@ from rsfm_jax.train.interrupts import Interrupts
 from rsfm_jax.train.metrics import MetricsLog, read_metrics
 from rsfm_jax.train.pictures import draw, make_reconstruct
 from rsfm_jax.train.pretrained import check_published, start_from_published
+from rsfm_jax.train.probe import make_probe, probe_every
+from rsfm_jax.train.probe_set import read_probe_set
 from rsfm_jax.train.program import make_program
 from rsfm_jax.train.progress import Progress
 from rsfm_jax.train.state import TrainState, init_state
@@ -45,6 +47,7 @@ class Pending:
     layout: str
     metrics: dict[str, jax.Array]
     global_index: np.ndarray
+    probe: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
 
 class Trainer:
@@ -69,6 +72,10 @@ class Trainer:
         self._flops = {layout.name: rows * step_flops(config, layout) for layout in dataset.layouts}
         self._pending: list[Pending] = []
         self._recent: dict[str, Batch] = {}
+        self._probe, self._probe_every = None, 0
+        if config.probe.path:
+            labelled = read_probe_set(config.probe.path, dataset)
+            self._probe, self._probe_every = make_probe(config, program, labelled), probe_every(config, program, labelled)
 
     def _layout(self, name: str) -> Layout:
         return next(layout for layout in self.dataset.layouts if layout.name == name)
@@ -98,6 +105,9 @@ class Trainer:
                 clock = self._clock(log)
                 while step < train.steps and not interrupts.stop(step):
                     state, step = self._advance(state, step, stream, clock), step + 1
+                    if self._probe and step % self._probe_every == 0:
+                        with clock.spent_on("probe_s"):
+                            self._pending[-1].probe = self._probe(state.params)
                     saving = step % train.checkpoint_every == 0
                     drawing = train.picture_every > 0 and step % train.picture_every == 0
                     if saving or drawing or ((step - 1) % train.log_every == 0 and len(self._pending) > 1):
@@ -148,6 +158,7 @@ class Trainer:
         say(
             f"{count_params(self.program.model.shapes) / 1e6:.1f} M parameters on {where}: {mesh}",
             f"layouts: {layouts}",
+            *([f"probe of {self.config.probe.path} every {self._probe_every} steps"] if self._probe else []),
             f"{'continuing at' if step else 'starting at'} step {step} of {self.config.train.steps} in {workdir}",
         )
 
@@ -174,6 +185,7 @@ class Trainer:
             row: dict[str, Any] = {"step": pending.step, "layout": pending.layout}
             row |= {name: float(values[name]) for name in ("loss", "lr", "grad_norm")}
             row |= {name: [float(x) for x in values[name]] for name in ("slot_losses", "slot_leaks")}
+            row |= {name: float(value) for name, value in jax.device_get(pending.probe).items()}
             if not (np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"])):
                 log.write(rows)
                 raise NotFiniteError(self._blame(pending, values, stream))
