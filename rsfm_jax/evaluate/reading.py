@@ -67,7 +67,7 @@ class SceneInput:
             "mask": None if self.mask is None else {**self.mask, "file": os.path.abspath(self.mask["file"])},
         }
         numbers = ("scale", "offset", "nodata", "baseline_offset_dn", "processing_baseline")
-        return read_scene(pathlib.Path("SceneInput"), 0, entry | {name: getattr(self, name) for name in numbers})
+        return read_scene(pathlib.Path("SceneInput"), "the scene", entry | {name: getattr(self, name) for name in numbers}, pathlib.Path())
 
 
 @dataclasses.dataclass(frozen=True)

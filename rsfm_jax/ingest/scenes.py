@@ -105,35 +105,51 @@ class _NoRepeats(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_file(file: pathlib.Path) -> list[Scene]:
+def load_yaml(file: pathlib.Path) -> Any:
+    """The content of a YAML file.
+
+    Args:
+      file: The file.
+
+    Returns:
+      What YAML makes of it.
+
+    Raises:
+      InputError: it is not valid YAML, a key stands twice in a mapping, or a date does not parse.
+    """
     try:
-        content = yaml.load(file.read_text(), _NoRepeats)
+        return yaml.load(file.read_text(), _NoRepeats)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:  # the YAML reader itself parses timestamps
         raise InputError(f"{file}: acquired_utc: a date does not parse ({error}); write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
+
+
+def _read_file(file: pathlib.Path) -> list[Scene]:
+    content = load_yaml(file)
     entries = content.get("scenes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{file}: field 'scenes' must be a list with at least one scene")
     _known_fields(str(file), content, ("scenes",))
-    return [read_scene(file, i, entry) for i, entry in enumerate(entries)]
+    return [read_scene(file, f"scenes[{i}]", entry, file.parent) for i, entry in enumerate(entries)]
 
 
-def read_scene(file: pathlib.Path, number: int, entry: Any) -> Scene:
-    """Reads one entry of a description.
+def read_scene(file: pathlib.Path, place: str, entry: Any, root: pathlib.Path) -> Scene:
+    """Reads the description of one scene.
 
     Args:
-      file: The description, for messages; files are relative to its folder.
-      number: The entry's place in it, from 0.
-      entry: The entry, as YAML gives it.
+      file: Where it stands, for messages.
+      place: Where in that file, for messages about a scene without an id.
+      entry: The fields of a scene, as YAML gives them.
+      root: Folder that the scene's files are relative to.
 
     Returns:
       The scene.
 
     Raises:
-      InputError: anything wrong in the entry, or a file that does not exist.
+      InputError: anything wrong in the description.
     """
-    where = f"{file}: scenes[{number}]"
+    where = f"{file}: {place}"
     _known_fields(where, entry, _SCENE_FIELDS)
     if not entry.get("id"):
         raise InputError(f"{where}: field 'id' is missing; give the scene a unique name")
@@ -151,8 +167,8 @@ def read_scene(file: pathlib.Path, number: int, entry: Any) -> Scene:
         id=str(entry["id"]),
         sensor=sensor,
         acquired_utc=_read_date(where, entry),
-        bands={str(name): _read_band(where, file.parent, sensor, str(name), band, entry) for name, band in described.items()},
-        mask=_read_mask(where, file.parent, entry.get("mask")),
+        bands={str(name): _read_band(where, root, sensor, str(name), band, entry) for name, band in described.items()},
+        mask=_read_mask(where, root, entry.get("mask")),
         baseline_offset_dn=_read_baseline_offset(where, sensor, entry),
         described_in=file,
     )

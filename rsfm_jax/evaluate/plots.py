@@ -1,0 +1,110 @@
+"""Pictures of a report: figures as bars, few labels as curves, chips with truth and prediction.
+
+Legend: C bands, H W pixels.
+"""
+
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+import numpy as np
+
+from rsfm_jax.evaluate.runner import Examples
+from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.sensors import SENSORS
+
+
+def make_figures(means: list[dict[str, Any]], figure: str, samples: Samples, examples: Examples) -> dict[str, Figure]:
+    """The pictures of a report.
+
+    Args:
+      means: Rows of `rsfm_jax.evaluate.runner.summarise`.
+      figure: The figure that ranks.
+      samples: All samples.
+      examples: Those to show.
+
+    Returns:
+      Pictures by caption.
+    """
+    made = {f"{figure} by features and probe": _bars(means, figure)}
+    if len({row["per_class"] for row in means}) > 1:
+        made[f"{figure} by labels a class"] = _curves(means, figure)
+    shown = _maps(samples, examples) if samples.targets.ndim == 3 else _chips(samples, examples)
+    return made | {f"Test chips, {examples.title}": shown}
+
+
+def _name(row: dict[str, Any]) -> str:
+    parts = [row["features"], None if row["layer"] is None else f"layer {row['layer']} {row['pooling']}", row["probe"], row["mode"]]
+    parts.append(f"{row['train_group']} to {row['test_group']}" if "train_group" in row else None)
+    return ", ".join(str(part) for part in parts if part is not None)
+
+
+def _bars(means: list[dict[str, Any]], figure: str) -> Figure:
+    rows = [row for row in means if row["per_class"] == means[0]["per_class"] and row[figure] is not None][::-1]
+    made = Figure(figsize=(9, 0.8 + 0.28 * len(rows)))
+    axes = made.subplots()
+    colours = ["tab:blue" if row["layer"] is not None or row["mode"] else "tab:grey" for row in rows]
+    axes.barh(range(len(rows)), [row[figure] for row in rows], xerr=[row[f"{figure}_sd"] or 0.0 for row in rows], color=colours)
+    axes.set_yticks(range(len(rows)), [_name(row) for row in rows], fontsize=8)
+    axes.set_xlabel(figure)
+    return made
+
+
+def _curves(means: list[dict[str, Any]], figure: str) -> Figure:
+    made = Figure(figsize=(9, 5))
+    axes = made.subplots()
+    counts = sorted({row["per_class"] for row in means if row["per_class"] is not None})
+    ticks = [*counts, None]
+    for name in dict.fromkeys(_name(row) for row in means):
+        same = {row["per_class"]: row[figure] for row in means if _name(row) == name}
+        points = [(i, same[count]) for i, count in enumerate(ticks) if same.get(count) is not None]
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set_xticks(range(len(ticks)), [*map(str, counts), "all"])
+    axes.set_xlabel("labels a class")
+    axes.set_ylabel(figure)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return made
+
+
+def _chips(samples: Samples, examples: Examples) -> Figure:
+    count = len(examples.rows)
+    columns = min(6, count)
+    made = Figure(figsize=(2 * columns, 2.5 * -(-count // columns)))
+    grid = made.subplots(-(-count // columns), columns, squeeze=False).reshape(-1)
+    for axes in grid:
+        axes.axis("off")
+    for axes, row, predicted in zip(grid, examples.rows, examples.predicted, strict=False):
+        axes.imshow(_picture(samples, int(row)))
+        axes.set_title(f"{_label(samples, samples.targets[row])}\npredicted {_label(samples, predicted)}", fontsize=7)
+    return made
+
+
+def _maps(samples: Samples, examples: Examples) -> Figure:
+    made = Figure(figsize=(6, 2 * len(examples.rows)))
+    grid = made.subplots(len(examples.rows), 3, squeeze=False)
+    colours = np.concatenate([colormaps["tab20"](np.arange(len(samples.names)) % 20)[:, :3], np.ones((1, 3))])  # the last is `NO_LABEL`
+    assert NO_LABEL == -1
+    for line, row, predicted in zip(grid, examples.rows, examples.predicted, strict=True):
+        images = {"image": _picture(samples, int(row)), "truth": colours[samples.targets[row]], "predicted": colours[predicted]}
+        for axes, (title, image) in zip(line, images.items(), strict=True):
+            axes.imshow(image)
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
+    return made
+
+
+def _label(samples: Samples, target: Any) -> str:
+    if samples.targets.dtype == bool:
+        return ", ".join(name for name, there in zip(samples.names, target, strict=True) if there) or "nothing"
+    return samples.names[int(target)] if samples.names else f"{float(target):.4g}"
+
+
+def _picture(samples: Samples, row: int) -> np.ndarray:
+    """A chip as RGB (H, W, 3) by its sensor's display bands, or its first band as grey, stretched from 2 to 98 %; white where unseen."""
+    kind = samples.chips.inputs[samples.chips.input_of[row]]
+    display = SENSORS[kind.sensor].display
+    chosen = [kind.bands.index(name) for name in display] if set(display) <= set(kind.bands) else [0]
+    image, seen = samples.chips.values[row][chosen], samples.chips.valid[row][chosen].all(axis=0)
+    low, high = (np.percentile(image[:, seen], q, axis=1)[:, None, None] if seen.any() else np.zeros((len(chosen), 1, 1)) for q in (2, 98))
+    stretched = np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return np.where(seen[..., None], np.broadcast_to(stretched, (3, *seen.shape)).transpose(1, 2, 0), 1.0)

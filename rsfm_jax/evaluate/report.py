@@ -1,0 +1,132 @@
+"""Results on disk: results.json with everything, rows.csv, and report.html, one page that needs no other file.
+
+Each file is written beside its place first and then moved there.
+"""
+
+import base64
+import csv
+import html
+import io
+import json
+import pathlib
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from rsfm_jax.errors import InputError
+from rsfm_jax.evaluate.runner import KEYS
+from rsfm_jax.evaluate.tasks import LESS_IS_BETTER
+
+RESULTS, ROWS, PAGE = "results.json", "rows.csv", "report.html"
+CACHE = "features"  # folder of features that were computed already
+STYLE = """body{font:14px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:.6rem 0 1.4rem}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2rem}.quiet{color:#666}img{max-width:100%}"""
+
+
+def check_out(out: pathlib.Path) -> None:
+    """Raises InputError if a folder holds something that is not the results of a run before."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not any((out / name).exists() for name in (RESULTS, CACHE)))):
+        raise InputError(f"--out={out}: already holds something that is no result of this command; choose another folder")
+
+
+def write_report(out: pathlib.Path, results: dict[str, Any], figures: dict[str, Figure]) -> None:
+    """Writes the three files, replacing those of a run before.
+
+    Args:
+      out: Folder; made where it is not there.
+      results: `rows`, `means`, `transfer`, `features` and what `rsfm_jax.evaluate.runner.describe` returns.
+      figures: Pictures of the page, by caption.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    _write(out / ROWS, _csv(results["rows"]))
+    _write(out / PAGE, _page(results, figures))
+
+
+def _write(file: pathlib.Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.rename(file)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    """Rows with what is no list or mapping."""
+    plain = [{key: value for key, value in row.items() if not isinstance(value, list | dict)} for row in rows]
+    names = list(dict.fromkeys(key for row in plain for key in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    return stream.getvalue()
+
+
+def _page(results: dict[str, Any], figures: dict[str, Figure]) -> str:
+    task, samples = results["task"], results["samples"]
+    names = results["figures"]
+    parts = [f"<h1>{_text(task['name'])}</h1><p>{_text(task['kind'])}; {samples['n']} samples, chips of {_shape(samples['chip'])}.</p>"]
+    parts.append("<h2>Results</h2><p class=quiet>Means over seeds, ± their sample standard deviation. " + _order(names[0]) + "</p>")
+    pairs = [key for key in ("train_group", "test_group") if key in results["means"][0]]
+    parts.append(_table([*KEYS, *pairs, "folds", "seeds", *names], [_mean_row(row, [*KEYS, *pairs], names) for row in results["means"]]))
+    for table in results["transfer"]:
+        few = "" if table["per_class"] is None else f", {table['per_class']} labels a class"
+        title = ", ".join(str(table[key]) for key in KEYS if key != "per_class" and table[key] is not None) + few
+        parts.append(f"<h3>Transfer: {_text(title)}</h3>{_transfer(table['rows'])}")
+    parts += [f"<h2>{_text(caption)}</h2>{_image(figure, caption)}" for caption, figure in figures.items()]
+    parts.append("<h2>Samples</h2>" + _table(["left out because", "count"], [[*item] for item in samples["dropped"].items()]))
+    for split in results["splits"]:
+        counts = split["counts"]
+        keys = ", ".join(f"{key} {value}" for key, value in split.items() if key in ("fold", "train_group", "test_group"))
+        parts.append(
+            f"<h3>Split {_text(keys)}</h3><p>{split['train_n']} train, {split['test_n']} test; left out: {_text(split['dropped'])}.</p>"
+        )
+        if split["not_trained_on"]:
+            parts.append(f"<p><b>Not in the training side: {_text(', '.join(split['not_trained_on']))}.</b></p>")
+        if counts["train"]:
+            parts.append(_table(["class", "train", "test"], [[name, n, counts["test"][name]] for name, n in counts["train"].items()]))
+    parts.append("<h2>Models and versions</h2>")
+    parts.append(_table(["model", "source", "SHA-256"], [[m["name"], m["source"], m["sha256"][:16]] for m in results["models"]]))
+    parts.append(_table(["package", "version"], [[*item] for item in results["versions"].items()]))
+    parts.append(f"<h2>Task</h2><pre>{_text(json.dumps(task, indent=1))}</pre>")
+    head = f"<meta charset=utf-8><title>{_text(task['name'])}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _order(figure: str) -> str:
+    return f"Sorted by {_text(figure)}, {'least' if figure in LESS_IS_BETTER else 'largest'} first, for each number of labels a class."
+
+
+def _mean_row(row: dict[str, Any], keys: list[str], names: list[str]) -> list[Any]:
+    cells: list[Any] = ["all" if key == "per_class" and row[key] is None else row[key] for key in keys]
+    return [*cells, row["folds"], row["seeds"], *(_figure(row[name], row[f"{name}_sd"]) for name in names)]
+
+
+def _figure(mean: float | None, sd: float | None) -> str:
+    return "–" if mean is None else f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+
+
+def _transfer(rows: list[dict[str, Any]]) -> str:
+    tests = list(rows[0]["to"])
+    body = [[row["train_group"], *(_figure(cell["mean"], cell["sd"]) if cell else "–" for cell in row["to"].values())] for row in rows]
+    return _table([f"{rows[0]['figure']}: train on", *(f"test {name}" for name in tests)], body)
+
+
+def _table(names: list[str], rows: list[list[Any]]) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in names)
+    cell = lambda value: f"<td{' class=n' if isinstance(value, int | float) else ''}>{_text('' if value is None else value)}</td>"  # noqa: E731
+    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _image(figure: Figure, caption: str) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    return f'<img alt="{_text(caption)}" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def _shape(shape: list[int]) -> str:
+    return f"{shape[0]} bands, {shape[1]} x {shape[2]} pixels"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

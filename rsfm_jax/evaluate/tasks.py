@@ -1,0 +1,383 @@
+"""A task file: what is predicted, from which samples, split how, by which probes. YAML, read strictly into frozen dataclasses.
+
+The fields below are the format. Paths in it are relative to ``--data_root``, or to the task file's folder. Nothing is read here but the
+task file itself; scenes of imagery have the fields of `scenes.yaml` and are read by `rsfm_jax.ingest.scenes`.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, Literal
+
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.evaluate.fields import parse
+from rsfm_jax.evaluate.probe_models import BASELINE, STRENGTHS
+from rsfm_jax.ingest.scenes import load_yaml
+
+FIGURES = {  # of each kind, the one that ranks first; figures in `LESS_IS_BETTER` are the better the smaller
+    "classification": ("accuracy", "macro_f1", "weighted_f1", "mean_iou", "log_loss", "brier", "ece"),
+    "multilabel": ("map_macro", "map_micro", "f1_macro", "f1_micro"),
+    "regression": ("rmse", "mae", "r2", "target_sd"),
+    "segmentation": ("mean_iou", "macro_f1", "weighted_f1", "accuracy"),
+}
+LESS_IS_BETTER = ("rmse", "mae", "log_loss", "brier", "ece")
+Value = int | str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Imagery:
+    """Images that chips are cut from.
+
+    Attributes:
+      images: Scenes with the fields of `scenes.yaml`, or the folder of one. Each must have the same number of bands.
+      window_px: Side of a chip, in pixels of a scene's first band.
+      before_px: How many pixels of a chip lie above, and left of, the sample's pixel; None for half of the side.
+      resample: How bands on other grids than the first come onto its; None to refuse them.
+      columns: Of each column (season, region, sensor, ...) its entry for each scene, by id.
+      most: Samples to draw at most; None for all.
+      draw_seed: Draws them.
+    """
+
+    images: Any
+    window_px: int
+    before_px: int | None = None
+    resample: Literal["nearest", "bilinear", "cubic", "average"] | None = None
+    columns: dict[str, dict[str, Value]] = dataclasses.field(default_factory=dict)
+    most: int | None = None
+    draw_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window_px < 1 or not 0 <= self.before < self.window_px:
+            raise InputError(f"window_px is {self.window_px} and before_px {self.before_px}; expected 0 <= before_px < window_px")
+        if self.most is not None and self.most < 1:
+            raise InputError(f"most is {self.most}; expected at least 1")
+
+    @property
+    def before(self) -> int:
+        """`before_px`, or half of the window."""
+        return self.window_px // 2 if self.before_px is None else self.before_px
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Labels of one image, or of all.
+
+    Attributes:
+      kind: `raster` on the image's own grid; `vector` (GeoPackage, GeoJSON, shapefile); `boxes`, a CSV with xmin, ymin, xmax, ymax in
+        pixels.
+      file: Its path.
+      image: Id of the scene; None for all scenes.
+      index: Band of a raster, from 1.
+      layer: Of a GeoPackage with several.
+      attribute: Column of a vector file or of boxes that holds the value.
+      value: The value of all shapes, instead of an attribute.
+      background: Value of pixels that no shape holds; None for none: they have no label.
+      crs: The coordinate system that the file's numbers are in, where its tag is wrong or missing.
+      reproject: That the file's tag is right though it is not the image's: shapes are transformed.
+    """
+
+    kind: Literal["raster", "vector", "boxes"]
+    file: str
+    image: str | None = None
+    index: int = 1
+    layer: str | None = None
+    attribute: str | None = None
+    value: Value | None = None
+    background: Value | None = None
+    crs: str | None = None
+    reproject: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind != "raster" and (self.attribute is None) == (self.value is None):
+            raise InputError("shapes need either attribute, the column of their values, or value, that of all")
+        if self.crs is not None and self.reproject:
+            raise InputError("crs says that the file's tag is wrong and reproject that it is right; give one of them")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rasters(Imagery):
+    """Images with label rasters or shapes.
+
+    Attributes:
+      labels: Where labels are.
+      at: `points`: at each point of a vector file; `pixels`: at labelled pixels; `grid`: at every `stride_px`-th pixel.
+      stride_px: Of the grid.
+      most_per_shape: Pixels to draw at most of one polygon or box.
+    """
+
+    kind: Literal["rasters"]
+    labels: tuple[Labels, ...]
+    at: Literal["points", "pixels", "grid"]
+    stride_px: int | None = None
+    most_per_shape: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.at == "grid") != (self.stride_px is not None) or (self.stride_px is not None and self.stride_px < 1):
+            raise InputError(f"at is {self.at!r} and stride_px {self.stride_px}; expected stride_px of at least 1 for at: grid only")
+        if self.at == "points" and any(labels.kind != "vector" for labels in self.labels):
+            raise InputError("at: points takes labels of kind vector")
+        if self.most_per_shape is not None and (self.at != "pixels" or self.most_per_shape < 1):
+            raise InputError(f"most_per_shape is {self.most_per_shape} with at: {self.at}; expected at least 1, with at: pixels")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Points(Imagery):
+    """A table of places over images.
+
+    Attributes:
+      file: CSV with a header.
+      target: Column of the target; several of zeros and ones for kind multilabel.
+      x: Column of longitude, or easting.
+      y: Column of latitude, or northing.
+      crs: Coordinate system of both; longitude and latitude by default.
+      image: Column with the id of the scene; None for every scene that holds the point.
+      groups: Columns to keep, for splits.
+    """
+
+    kind: Literal["points"]
+    file: str
+    target: tuple[str, ...]
+    x: str = "lon"
+    y: str = "lat"
+    crs: str = "EPSG:4326"
+    image: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """Where a band is in a TFDS example: a feature (a / b for nested ones) and, where that has several, the channel from 1."""
+
+    feature: str
+    index: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """A dataset of the TFDS catalogue, prepared on this machine.
+
+    Attributes:
+      name: As `eurosat/all`.
+      splits: Its splits; each sample has the column `split`.
+      sensor: Sensor of the images.
+      bands: Where each band of the sensor is.
+      gsd_m: Metres per pixel.
+      label: Feature of the label: a class, a quantity, or for multilabel a sequence of classes.
+      scale: Physical value of a stored step.
+      offset: Physical value of a stored zero.
+      nodata: Stored value of missing pixels.
+      groups: Features to keep as columns, for splits.
+      scene: Feature that names the scene; None where every sample is one.
+      most: Samples to draw at most of each split.
+      draw_seed: Draws them.
+      data_dir: Folder of TFDS datasets; None for TFDS' own.
+    """
+
+    kind: Literal["tfds"]
+    name: str
+    splits: tuple[str, ...]
+    sensor: str
+    bands: dict[str, Feature]
+    gsd_m: float
+    label: str
+    scale: float
+    offset: float
+    nodata: float | None = None
+    groups: tuple[str, ...] = ()
+    scene: str | None = None
+    most: int | None = None
+    draw_seed: int = 0
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.bands or not self.splits or not self.gsd_m > 0:
+            raise InputError(f"bands, splits and gsd_m are {list(self.bands)}, {list(self.splits)}, {self.gsd_m:g}; none may be empty or 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spatial:
+    """Trains on one side of a line on the ground and tests on the other.
+
+    Attributes:
+      axis: `x`: trains west of the line; `y`: trains south of it.
+      at_m: Where the line is, in the images' coordinate system; None for the middle of the samples.
+      gap_m: Width of a strip around it, without samples.
+    """
+
+    kind: Literal["spatial"]
+    axis: Literal["x", "y"]
+    gap_m: float
+    at_m: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Cross-validation over blocks of ground, as `rsfm_jax.evaluate.splits.spatial_blocks`."""
+
+    kind: Literal["blocks"]
+    block_m: float
+    folds: int
+    gap_m: float
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Scenes are dealt to training and test, then every group of `by` trains for every group, as `splits.group_transfer`."""
+
+    kind: Literal["transfer"]
+    by: str
+    test_share: float = 0.3
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """Sides that a column of the samples names."""
+
+    kind: Literal["column"]
+    column: str
+    train: tuple[Value, ...]
+    test: tuple[Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What is asked of the encoder.
+
+    Attributes:
+      layers: Blocks to tap, from 0; negative ones from the end. The final norm follows each.
+      pooling: `mean` over the tokens with an observation, `token` of the patch that holds the sample's pixel, or `mean+token`.
+      location: Whether the model is told where a chip lies.
+      date: Whether it is told when it was seen.
+      patch: Patch side, where the model has several for the sensor.
+    """
+
+    layers: tuple[int, ...] = (-1,)
+    pooling: tuple[Literal["mean", "token", "mean+token"], ...] = ("mean",)
+    location: bool = True
+    date: bool = True
+    patch: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """Features without an encoder: `raw_px` is the side of the window of pixels, `statistics_px` sides of those of mean and deviation."""
+
+    raw_px: int = 8
+    statistics_px: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How segmentation is trained.
+
+    Attributes:
+      head: `linear`, `uper` or `pyramid` of `rsfm_jax.torch.heads.segmentation`.
+      modes: What of the encoder trains, as `rsfm_jax.torch.tuning.prepare` takes it.
+      lrs: Learning rates to choose from, on the validation part of the training side.
+      steps: Optimiser steps at most.
+      check_every: Steps between looks at the validation part.
+      patience: Looks without a better mean IoU that end a run.
+      batch_size: Chips of a step.
+      validation_share: Of the groups of the training side.
+      unet_width: Channels of the first level of the U-Net beside it.
+    """
+
+    head: Literal["linear", "uper", "pyramid"] = "linear"
+    modes: tuple[Literal["frozen", "lora", "full"], ...] = ("frozen",)
+    lrs: tuple[float, ...] = (1e-3, 1e-2)
+    steps: int = 400
+    check_every: int = 40
+    patience: int = 3
+    batch_size: int = 16
+    validation_share: float = 0.2
+    unet_width: int = 16
+
+    def __post_init__(self) -> None:
+        numbers = (*self.lrs, self.steps, self.check_every, self.patience, self.batch_size, self.unet_width)
+        if not self.lrs or not self.modes or min(numbers) <= 0 or not 0 < self.validation_share < 1:
+            raise InputError("lrs, modes, steps, check_every, patience, batch_size, unet_width must be positive, validation_share a share")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+      name: For people.
+      kind: What is predicted.
+      source: Where samples come from.
+      split: Which train and which test.
+      classes: Values in the labels and their names, in order. None for regression and multilabel, and where TFDS has the names.
+      ignore: Values in the labels that mean no label.
+      probes: As `rsfm_jax.evaluate.probes.probe` takes them; not for segmentation.
+      seeds: Of probes and of training.
+      per_class: Numbers of labels of each class to train on; null for all.
+      metrics: Figures in tables, the first one ranks; empty for all.
+      encoding: What is asked of the encoder.
+      baselines: Features beside it.
+      training: For segmentation.
+      inner_groups: Column whose groups no inner fold tears; None for shapes, or blocks of ground of a chip's size.
+    """
+
+    name: str
+    kind: Literal["classification", "multilabel", "regression", "segmentation"]
+    source: Rasters | Points | Catalogue
+    split: Spatial | Blocks | Transfer | Column
+    classes: dict[Value, str] | None = None
+    ignore: tuple[Value, ...] = ()
+    probes: tuple[str, ...] = ("linear", "knn")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    per_class: tuple[int | None, ...] = (None,)
+    metrics: tuple[str, ...] = ()
+    encoding: Encoding = Encoding()
+    baselines: Baselines = Baselines()
+    training: Training = Training()
+    inner_groups: str | None = None
+
+    def __post_init__(self) -> None:
+        known = [name for name in STRENGTHS if name not in BASELINE.values()]
+        for key, given, choices in (("probes", self.probes, known), ("metrics", self.metrics, FIGURES[self.kind])):
+            for name in given:
+                if name not in choices:
+                    raise InputError(f"{key}: {name!r} is not known for {self.kind} (known: {', '.join(choices)}){nearest(name, choices)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not self.probes:
+            raise InputError(f"seeds are {list(self.seeds)} and probes {list(self.probes)}; expected some of both, each once")
+        named, in_files = self.kind in ("classification", "segmentation"), not isinstance(self.source, Catalogue)
+        if named and in_files and not self.classes:
+            raise InputError(f"classes are missing; {self.kind} needs the values in the labels and their names")
+        repeated = self.classes is not None and len(set(self.classes.values())) < len(self.classes)
+        if self.classes is not None and (not named or len(self.classes) < 2 or repeated):
+            raise InputError(f"classes are {self.classes} for {self.kind}; expected two or more different names, for classes only")
+        if self.kind == "segmentation" and not (isinstance(self.source, Rasters) and self.source.at == "grid"):
+            raise InputError("segmentation needs a source of kind rasters with at: grid")
+        if self.kind == "multilabel" and isinstance(self.source, Rasters):
+            raise InputError("multilabel needs a source of kind points or tfds")
+        if isinstance(self.source, Points) and (len(self.source.target) > 1) != (self.kind == "multilabel"):
+            raise InputError(f"target is {list(self.source.target)} for {self.kind}; expected one column, and several for multilabel")
+        if self.per_class != (None,) and self.kind != "classification":
+            raise InputError(f"per_class is {list(self.per_class)} for {self.kind}; few labels are drawn for classification only")
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Figures in tables, the first one ranks."""
+        return self.metrics or FIGURES[self.kind]
+
+
+def read_task(file: pathlib.Path) -> Task:
+    """Reads a task file.
+
+    Args:
+      file: YAML.
+
+    Returns:
+      The task.
+
+    Raises:
+      InputError: There is no such file, or anything is wrong in it; names the file and the key.
+    """
+    if not file.is_file():
+        near = nearest(file.name, [path.name for path in file.parent.glob("*.yaml")] if file.parent.is_dir() else [])
+        raise InputError(f"--task={file}: no such file{near}")
+    return parse(str(file), load_yaml(file), Task)
