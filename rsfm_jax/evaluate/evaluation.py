@@ -11,6 +11,7 @@ from rsfm_jax.evaluate.features import Model, check_model, load_model
 from rsfm_jax.evaluate.plots import make_figures
 from rsfm_jax.evaluate.report import CACHE, check_out, write_report
 from rsfm_jax.evaluate.runner import describe, probe_rows, summarise
+from rsfm_jax.evaluate.segment import segmentation_rows
 from rsfm_jax.evaluate.sides import make_splits
 from rsfm_jax.evaluate.sources import read_samples
 from rsfm_jax.evaluate.tasks import read_task
@@ -53,7 +54,10 @@ def evaluate(
     for model in models:
         check_model(model, samples.chips, task.encoding)
     splits = make_splits(task, samples)
-    rows, features, examples = probe_rows(task, samples, splits, models, out / CACHE, device, batch_size, say)
+    if task.kind == "segmentation":
+        rows, features, examples = segmentation_rows(task, samples, splits, models, device, batch_size, say)
+    else:
+        rows, features, examples = probe_rows(task, samples, splits, models, out / CACHE, device, batch_size, say)
     means, transfer = summarise(task, rows)
     results = describe(task, samples, splits, models) | {"figures": list(task.figures), "features": features}
     results |= {"means": means, "transfer": transfer, "rows": rows}

@@ -1,0 +1,326 @@
+"""Training of segmentation: heads on encoders, frozen, by low-rank updates or in full, with a U-Net and a classifier of pixels beside them.
+
+All networks are trained by one loop: AdamW, chips mirrored at random, learning rate and step chosen on a validation part of the training
+side whose groups are apart; the test side is only predicted.
+
+Legend: N chips, B batch, C bands, K classes, H W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from rsfm_jax.errors import InputError
+from rsfm_jax.evaluate.features import Model, member, random_model
+from rsfm_jax.evaluate.metrics import Confusion
+from rsfm_jax.evaluate.runner import EXAMPLES, Examples, Row, Say
+from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.splits import Split, scene_split
+from rsfm_jax.evaluate.tasks import Encoding, Task, Training
+from rsfm_jax.evaluate.unet import PixelLinear, Standardise, UNet
+from rsfm_jax.torch.features import layer_grids
+from rsfm_jax.torch.heads.segmentation import LinearSegmentation, PyramidSegmentation, UPerSegmentation
+from rsfm_jax.torch.tuning import prepare
+
+WEIGHT_DECAY = 0.05
+CLIP_NORM = 1.0
+UPER_LAYERS = 4
+
+
+class EncoderSegmentation(nn.Module):
+    """An encoder with a head. The encoder's gradients are followed only where something of it trains."""
+
+    def __init__(self, encoder: Any, head: nn.Module, layers: tuple[int, ...]) -> None:
+        """Joins both."""
+        super().__init__()
+        self.encoder, self.head, self.layers = encoder, head, layers
+
+    def forward(self, inputs: dict[str, Any], footprint_deg: torch.Tensor | None) -> torch.Tensor:
+        """A member, as the encoder takes it, to logits (B, K, H, W)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())):
+            encoded = self.encoder([inputs], footprint_deg, return_layers=True)
+            grids = layer_grids(self.encoder, encoded, layers=self.layers, norm=True)
+        return self.head(grids, inputs["values"].shape[-2:])
+
+
+class PixelsOnly(nn.Module):
+    """A network of pixels behind the arguments of `EncoderSegmentation`."""
+
+    def __init__(self, net: nn.Module) -> None:
+        """Takes the network."""
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: dict[str, Any], footprint_deg: torch.Tensor | None) -> torch.Tensor:
+        """A member to logits (B, K, H, W)."""
+        del footprint_deg
+        return self.net(inputs["values"], inputs["valid"])
+
+
+Build = Callable[[float], tuple[nn.Module, list[dict[str, Any]]]]  # from a learning rate to a network and its optimiser's groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Attributes:
+      keys: `features`, `probe` and `mode`.
+      build: Makes it anew.
+    """
+
+    keys: dict[str, Any]
+    build: Build
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What the loop needs of samples.
+
+    Attributes:
+      samples: All of them, of one sensor.
+      encoding: What the encoder is told.
+      device: Where to compute.
+    """
+
+    samples: Samples
+    encoding: Encoding
+    device: str
+
+    def batch(self, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor | None, torch.Tensor]:
+        """Member, footprints and targets (B, H, W)."""
+        inputs, footprint_deg = member(self.samples.chips, self.samples.chips.inputs[0], rows, self.encoding, self.device)
+        return inputs, footprint_deg, torch.from_numpy(self.samples.targets[rows]).to(self.device)
+
+
+def segmentation_rows(
+    task: Task, samples: Samples, splits: Sequence[Split], models: Sequence[Model], device: str, batch: int, say: Say
+) -> tuple[list[Row], list[Row], Examples]:
+    """Trains and scores every contender on every split, with every seed.
+
+    Args:
+      task: The task, of kind segmentation.
+      samples: Its samples.
+      splits: Of them.
+      models: The encoders.
+      device: Where to compute.
+      batch: Chips at a time in prediction.
+      say: Told of progress.
+
+    Returns:
+      A row for each split, contender and seed; nothing of features; and what the first model predicts for chips of the test side.
+
+    Raises:
+      InputError: The samples are of several sensors, the head does not fit the layers, or the training side is too small.
+    """
+    if len(samples.chips.inputs) > 1:
+        raise InputError(f"task {task.name}: segmentation takes images of one sensor, bands and GSD; there are {len(samples.chips.inputs)}")
+    if task.training.head == "uper" and len(task.encoding.layers) != UPER_LAYERS:
+        raise InputError(f"task {task.name}: head uper takes four layers; encoding.layers has {len(task.encoding.layers)}")
+    side, rows, examples = Side(samples, task.encoding, device), [], None
+    for number, split in enumerate(splits):
+        for contender in [*_encoders(task, samples, models, device), *_without_encoder(task, samples, split, device)]:
+            name = ", ".join(str(part) for part in contender.keys.values() if part is not None)
+            say(f"segmentation by {name}, split {number + 1} of {len(splits)}")
+            for seed in task.seeds:
+                row, predicted = _run(task, side, split, contender, seed, batch)
+                rows.append(row)
+                if examples is None:
+                    shown = np.sort(np.random.default_rng(0).permutation(len(split.test))[: EXAMPLES // 2])
+                    examples = Examples(name, split.test[shown], predicted[shown])
+        rows += [_most_frequent(task, samples, split, seed) for seed in task.seeds]
+    assert examples is not None
+    return rows, [], examples
+
+
+def _run(task: Task, side: Side, split: Split, contender: Contender, seed: int, batch: int) -> tuple[Row, np.ndarray]:
+    """The row of one contender and seed: each learning rate trained, the best on the validation part tested."""
+    how, samples = task.training, side.samples
+    fit_rows, check_rows, dropped = validation_part(task, samples, split, seed)
+    best: tuple[float, int, nn.Module, float] | None = None
+    for lr in how.lrs:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net, groups = contender.build(lr)
+        score, step = train(net.to(side.device), groups, side, fit_rows, check_rows, how, seed, batch)
+        if best is None or score > best[0]:
+            best = score, step, net, lr
+    assert best is not None
+    score, step, net, lr = best
+    predicted = predict(net, side, split.test, batch)
+    confusion = Confusion(samples.names, NO_LABEL)
+    confusion.add(samples.targets[split.test], predicted)
+    edge = len(how.lrs) > 1 and lr in (min(how.lrs), max(how.lrs))
+    row = {"lr": lr, "lr_at_edge": edge, "steps": step, "stopped_by_limit": step == how.steps, "validation_mean_iou": score}
+    row |= {"train_n": len(fit_rows), "validation_n": len(check_rows), "test_n": len(split.test), "dropped": dropped}
+    return _keys(task, split, contender.keys, seed) | row | confusion.figures(), predicted
+
+
+def validation_part(task: Task, samples: Samples, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Deals whole groups of the training side to a validation part; chips that share pixels with it, or have no label, train nothing.
+
+    Args:
+      task: The task.
+      samples: Its samples.
+      split: Whose training side is dealt.
+      seed: Chooses the groups.
+
+    Returns:
+      Rows to train on, rows to validate on, and how many were left out, by reason.
+
+    Raises:
+      InputError: There is one group only, or nothing is left to train or to validate on.
+    """
+    labelled = (samples.targets[split.train] != NO_LABEL).any(axis=(1, 2))
+    rows = split.train[labelled]
+    try:
+        dealt = scene_split(samples.groups[rows], task.training.validation_share, seed)
+    except InputError as error:
+        raise InputError(f"task {task.name}: validation part of the training side: {error}") from None
+    fit_rows, check_rows = rows[dealt.train], rows[dealt.test]
+    ground, scenes = samples.chips.ground, samples.columns["scene"]
+    overlaps = np.zeros(len(fit_rows), bool)
+    if ground is not None:
+        places = np.stack([ground.x_m, ground.y_m], axis=1)
+        reach_m = samples.chips.values.shape[-1] * samples.chips.inputs[0].gsd_m * 0.999
+        for scene in np.intersect1d(scenes[fit_rows], scenes[check_rows]):
+            here = np.flatnonzero(scenes[fit_rows] == scene)
+            tree = KDTree(places[check_rows[scenes[check_rows] == scene]])
+            overlaps[here] = tree.query(places[fit_rows[here]], p=np.inf)[0] < reach_m
+    dropped = {"no label": int((~labelled).sum()), "overlaps the validation part": int(overlaps.sum())}
+    if overlaps.all():
+        raise InputError(f"task {task.name}: no chip is left to train on beside {len(check_rows)} to validate; dropped: {dropped}")
+    return fit_rows[~overlaps], check_rows, dropped
+
+
+def train(
+    net: nn.Module,
+    groups: list[dict[str, Any]],
+    side: Side,
+    fit_rows: np.ndarray,
+    check_rows: np.ndarray,
+    how: Training,
+    seed: int,
+    batch: int,
+) -> tuple[float, int]:
+    """Trains a network in place and leaves it as it was at its best look at the validation part.
+
+    Args:
+      net: The network.
+      groups: For the optimiser.
+      side: The samples.
+      fit_rows: Chips to train on.
+      check_rows: Chips to validate on.
+      how: Steps, patience, batch size.
+      seed: Draws batches and mirrorings.
+      batch: Chips at a time in prediction.
+
+    Returns:
+      The best mean IoU of the validation part, and the step it was reached at.
+    """
+    optimizer = torch.optim.AdamW(groups)
+    trained = [p for group in groups for p in group["params"]]
+    rng = np.random.default_rng(seed)
+    best, best_step, kept, since = -1.0, 0, {}, 0
+    for step in range(1, how.steps + 1):
+        rows = rng.choice(fit_rows, min(how.batch_size, len(fit_rows)), replace=False)
+        inputs, footprint_deg, targets = side.batch(rows)
+        mirrored = [dim for dim in (-2, -1) if rng.random() < 0.5]
+        inputs |= {name: inputs[name].flip(mirrored) for name in ("values", "valid")}
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(inputs, footprint_deg), targets.flip(mirrored), ignore_index=NO_LABEL)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+        optimizer.step()
+        if step % how.check_every and step < how.steps:
+            continue
+        score = _mean_iou(net, side, check_rows, batch)
+        since = 0 if score > best else since + 1
+        if score > best:
+            best, best_step = score, step
+            kept = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
+        if since >= how.patience:
+            break
+    net.load_state_dict(kept, strict=False)
+    return best, best_step
+
+
+@torch.no_grad()
+def predict(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> np.ndarray:
+    """Classes of the chips at rows, int64 (M, H, W)."""
+    parts = []
+    for start in range(0, len(rows), batch):
+        inputs, footprint_deg, _ = side.batch(rows[start : start + batch])
+        parts.append(net(inputs, footprint_deg).argmax(dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _mean_iou(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> float:
+    confusion = Confusion(side.samples.names, NO_LABEL)
+    confusion.add(side.samples.targets[rows], predict(net, side, rows, batch))
+    return confusion.figures()["mean_iou"]
+
+
+def _encoders(task: Task, samples: Samples, models: Sequence[Model], device: str) -> list[Contender]:
+    """Every model, and an untrained encoder of its config, in every mode."""
+    kind, how = samples.chips.inputs[0], task.training
+
+    def contender(model: Model, mode: Any) -> Contender:
+        config = model.encoder.config
+        patch = model.encoder.find_slot(kind.sensor, kind.bands, task.encoding.patch)["patch"]
+
+        def build(lr: float) -> tuple[nn.Module, list[dict[str, Any]]]:
+            head = {
+                "linear": lambda: LinearSegmentation(config["width"], len(samples.names), len(task.encoding.layers)),
+                "uper": lambda: UPerSegmentation(config["width"], len(samples.names), patch),
+                "pyramid": lambda: PyramidSegmentation(config["width"], len(samples.names), patch),
+            }[how.head]()
+            encoder = copy.deepcopy(model.encoder)
+            return EncoderSegmentation(encoder, head, task.encoding.layers), prepare(encoder, mode, lr, head, WEIGHT_DECAY)
+
+        return Contender({"features": model.name, "probe": how.head, "mode": mode}, build)
+
+    pairs = [one for model in models for one in (model, random_model(model, task.seeds[0], device))]
+    return [contender(model, mode) for model in pairs for mode in how.modes]
+
+
+def _without_encoder(task: Task, samples: Samples, split: Split, device: str) -> list[Contender]:
+    """A U-Net and a classifier of pixels, standardised by the training side."""
+    values, valid = (torch.from_numpy(array[split.train]) for array in (samples.chips.values, samples.chips.valid))
+    try:
+        standardise = Standardise(values, valid).to(device)
+    except ValueError as error:
+        raise InputError(f"task {task.name}: {error}") from None
+    bands, classes = values.shape[1], len(samples.names)
+
+    def groups(net: nn.Module, lr: float) -> tuple[nn.Module, list[dict[str, Any]]]:
+        return PixelsOnly(net), [{"params": list(net.parameters()), "lr": lr, "weight_decay": WEIGHT_DECAY}]
+
+    return [
+        Contender(
+            {"features": "unet from scratch", "probe": "unet", "mode": "full"},
+            lambda lr: groups(UNet(standardise, bands, classes, task.training.unet_width), lr),
+        ),
+        Contender({"features": "pixels", "probe": "linear", "mode": None}, lambda lr: groups(PixelLinear(standardise, bands, classes), lr)),
+    ]
+
+
+def _most_frequent(task: Task, samples: Samples, split: Split, seed: int) -> Row:
+    """The row of the most frequent class of the training side."""
+    counts = samples.counts(split.train)
+    confusion = Confusion(samples.names, NO_LABEL)
+    target = samples.targets[split.test]
+    confusion.add(target, np.full_like(target, int(np.argmax(list(counts.values())))))
+    keys = {"features": "none", "probe": "class_frequencies", "mode": None}
+    return _keys(task, split, keys, seed) | {"train_n": len(split.train), "test_n": len(split.test)} | confusion.figures()
+
+
+def _keys(task: Task, split: Split, keys: dict[str, Any], seed: int) -> Row:
+    return {"task": task.name, **split.keys, "layer": None, "pooling": None, **keys, "per_class": None, "seed": seed}
