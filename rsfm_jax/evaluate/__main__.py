@@ -1,8 +1,10 @@
-"""Front door of evaluation: exported models and a task in, a table with baselines beside the models out.
+"""Front door of evaluation: exported models and a task in, a table with baselines beside the models out; or embeddings of whole scenes.
 
     python -m rsfm_jax.evaluate --model=weights --task=configs/tasks/north_carolina_points.yaml --data_root=DATA --out=results/points
+    python -m rsfm_jax.evaluate --model=weights --embed=patches --scenes=scenes/ --out=embeddings
 
-Writes results.json, rows.csv and report.html. Features are kept in OUT/features, so that other probes of the same chips start at once.
+With --task it writes results.json, rows.csv and report.html; features are kept in OUT/features, so that other probes of the same chips
+start at once. With --embed it writes a file for each scene, in bounded memory; the same command goes on with a run that was stopped.
 """
 
 import importlib.util
@@ -19,24 +21,58 @@ _TASK = flags.DEFINE_string("task", None, "task file, as configs/tasks/north_car
 _OUT = flags.DEFINE_string("out", None, "folder of the results; may hold those of a run before, which are replaced")
 _DATA = flags.DEFINE_string("data_root", None, "folder that paths in the task are relative to; by default the task file's")
 _DEVICE = flags.DEFINE_string("device", "cpu", "where PyTorch computes: cpu, cuda, cuda:1")
+_EMBED = flags.DEFINE_string("embed", None, "patches (a GeoTIFF, one cell a patch) or chips (a GeoParquet table), in place of --task")
+_SCENES = flags.DEFINE_string("scenes", None, "with --embed: folder with scenes.yaml")
+_SCENE = flags.DEFINE_list("scene", [], "with --embed: ids of scenes; by default all that the model can see")
+_BANDS = flags.DEFINE_list("bands", [], "with --embed: bands given to the model, where it has several inputs of a sensor")
+_WINDOW = flags.DEFINE_integer("window_px", None, "with --embed: side of windows or chips; by default that of the chips in training")
+_OVERLAP = flags.DEFINE_integer("overlap_px", None, "with --embed=patches: what neighbouring windows share; by default a quarter")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "with --embed=patches: type of the values")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "chips that the encoder sees at a time")
+
+
+def _need(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"evaluation needs the package {package}: pip install 'rsfm_jax[evaluate]' (for PyTorch's CPU wheel on Linux: "
+                "--extra-index-url https://download.pytorch.org/whl/cpu)"
+            )
+
+
+def _embed(kind: str) -> int:
+    model = pathlib.Path(cli.required_flag("model", ",".join(_MODEL.value), "weights"))
+    scenes = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
+    out = pathlib.Path(cli.required_flag("out", _OUT.value, "embeddings"))
+    if _TASK.value:
+        raise InputError("--task and --embed: give one of them")
+    _need("torch", "pyarrow")
+    from rsfm_jax.evaluate.embed_folder import embed_folder  # imports torch
+
+    options = {"device": _DEVICE.value}
+    if kind == "chips":
+        options |= {"chip_px": _WINDOW.value}
+    else:
+        options |= {"window_px": _WINDOW.value, "overlap_px": _OVERLAP.value, "dtype": _DTYPE.value}
+    found = embed_folder(model, scenes, out, kind, _SCENE.value, _BANDS.value, print, **options)
+    for name, reason in found["left_out"].items():
+        print(f"left out: {name}: {reason}")
+    print(f"wrote {out}: {len(found['scenes'])} scenes, summary.json")
+    return 0
 
 
 def _run() -> int:
     if cli.show_help(sys.argv, __doc__ or ""):
         return 0
     cli.parse(sys.argv)
+    if _EMBED.value is not None:
+        return _embed(_EMBED.value)
     models = [pathlib.Path(name) for name in cli.required_flag("model", ",".join(_MODEL.value), "weights").split(",")]
     task = pathlib.Path(cli.required_flag("task", _TASK.value, "configs/tasks/north_carolina_points.yaml"))
     out = pathlib.Path(cli.required_flag("out", _OUT.value, "results/points"))
     if _BATCH.value < 1:
         raise InputError(f"--batch_size={_BATCH.value}: must be at least 1")
-    for package in ("torch", "sklearn", "geopandas", "matplotlib"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"evaluation needs the package {package}: pip install 'rsfm_jax[evaluate]' (for PyTorch's CPU wheel on Linux: "
-                "--extra-index-url https://download.pytorch.org/whl/cpu)"
-            )
+    _need("torch", "sklearn", "geopandas", "matplotlib")
     from rsfm_jax.evaluate.evaluation import evaluate  # imports torch
 
     results = evaluate(models, task, out, pathlib.Path(_DATA.value) if _DATA.value else task.parent, _DEVICE.value, _BATCH.value, print)

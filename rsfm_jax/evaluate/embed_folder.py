@@ -1,0 +1,102 @@
+"""Embeddings of the scenes of a folder with a `scenes.yaml`: which of them the model can see, by which bands, where each goes."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.evaluate.embed import embed_chips, embed_scene
+from rsfm_jax.ingest.scenes import Scene, read_scenes
+
+SUMMARY = "summary.json"
+KINDS = {"patches": ".tif", "chips": ".parquet"}
+
+
+def embed_folder(
+    model_folder: pathlib.Path,
+    scenes: pathlib.Path,
+    out: pathlib.Path,
+    kind: str,
+    names: Sequence[str] = (),
+    bands: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Embeds scenes, one file each, and writes summary.json.
+
+    Args:
+      model_folder: An exported encoder.
+      scenes: Folder with scenes.yaml.
+      out: Folder to write into; scenes that are done there already are not done again.
+      kind: ``"patches"``: a GeoTIFF of D bands, one cell a patch; ``"chips"``: a GeoParquet table of pooled embeddings.
+      names: The scenes wanted; empty: all whose sensor the model knows, the others are named in the summary.
+      bands: The bands given to the model; empty: those that the model's one input of the sensor and the scene have in common.
+      say: Told of each scene as it is done.
+      **options: Of `rsfm_jax.evaluate.embed.embed_scene` or `embed_chips`.
+
+    Returns:
+      The content of summary.json: ``scenes``, for each the summary of its embedding, and ``left_out`` with reasons.
+
+    Raises:
+      InputError: an unknown kind or scene, a scene wanted that the model can't see, or what embedding it raises; scenes done before stay.
+    """
+    if kind not in KINDS:
+        raise InputError(f"--embed={kind}: must be one of {', '.join(KINDS)}")
+    known = {scene.id: scene for scene in read_scenes(scenes)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"--scene={unknown[0]}: not in {scenes}{nearest(unknown[0], known)}")
+    slots = _slots(model_folder)
+    left_out, chosen = {}, {}
+    for name in names or known:
+        try:
+            chosen[name] = _with_bands(known[name], slots, bands)
+        except InputError as error:
+            if names:
+                raise
+            left_out[name] = str(error)
+    if not chosen:
+        raise InputError(f"--scenes={scenes}: the model can see none of the scenes: {'; '.join(left_out.values())}")
+    out.mkdir(parents=True, exist_ok=True)
+    done = {}
+    for name, scene in chosen.items():
+        file = out / f"{name}{KINDS[kind]}"
+        if file.exists():
+            left_out[name] = f"{file} is there already"
+            continue
+        done[name] = (embed_scene if kind == "patches" else embed_chips)(model_folder, scene, file, **options)
+        say(f"{file}: {done[name]['seconds']:.0f} s, {done[name]['peak_rss_mb']} MB at most")
+    summary = {"model": str(model_folder), "kind": kind, "scenes": done, "left_out": left_out}
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def _slots(model_folder: pathlib.Path) -> list[dict[str, Any]]:
+    file = model_folder / "config.json"
+    try:
+        return json.loads(file.read_text())["slots"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--model={model_folder}: no exported encoder of format rsfm there ({error})") from None
+
+
+def _with_bands(scene: Scene, slots: Sequence[dict[str, Any]], bands: Sequence[str]) -> Scene:
+    """The scene with the bands that the model is given, in the model's order."""
+    of_sensor = [slot for slot in slots if slot["sensor"] == scene.sensor.name]
+    if not of_sensor:
+        raise InputError(
+            f"scene {scene.id!r}: the model knows no {scene.sensor.name}; it knows {', '.join(sorted({s['sensor'] for s in slots}))}"
+        )
+    groups = [[band["name"] for band in slot["bands"]] for slot in of_sensor]
+    wanted = list(bands)
+    if not wanted:
+        if len(groups) > 1:
+            raise InputError(
+                f"scene {scene.id!r}: choose the bands; the model's groups are {'; '.join(','.join(group) for group in groups)}"
+            )
+        wanted = [name for name in groups[0] if name in scene.bands]
+    missing = [name for name in wanted if name not in scene.bands]
+    if missing or not wanted:
+        raise InputError(f"scene {scene.id!r}: has no band {', '.join(missing) or ','.join(groups[0])}; it has {', '.join(scene.bands)}")
+    return dataclasses.replace(scene, bands={name: scene.bands[name] for name in wanted})
