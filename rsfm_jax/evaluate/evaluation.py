@@ -61,7 +61,7 @@ def evaluate(
     means, transfer = summarise(task, rows)
     results = describe(task, samples, splits, models) | {"figures": list(task.figures), "features": features}
     results |= {"means": means, "transfer": transfer, "rows": rows}
-    write_report(out, results, make_figures(means, task.figures[0], samples, examples))
+    write_report(out, results, make_figures(task, means, samples, examples))
     return results
 
 

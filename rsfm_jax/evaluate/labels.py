@@ -145,7 +145,7 @@ def read_shapes(labels: Labels, path: pathlib.Path, image: Image, where: str) ->
     tag = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
     system = _system(labels, tag, image, f"{where}: {path}")
     frame = frame.set_crs(system.to_wkt(), allow_override=True)
-    return frame if system == image.scene.crs else frame.to_crs(image.scene.crs.to_wkt())
+    return frame if _same(system, image.scene.crs) else frame.to_crs(image.scene.crs.to_wkt())
 
 
 def attribute(labels: Labels, frame: pandas.DataFrame, path: pathlib.Path) -> np.ndarray:
@@ -181,12 +181,17 @@ def _system(labels: Labels, tag: CRS | None, image: Image, who: str) -> CRS:
         return system_of(labels.crs, who)
     if tag is None:
         raise InputError(f"{who} has no coordinate system; state crs, the one its numbers are in")
-    if tag == image.scene.crs or labels.reproject:
+    if _same(tag, image.scene.crs) or labels.reproject:
         return tag
     raise InputError(
         f"{who} is in {tag.to_string()[:40]} and the image {image.id!r} in {image.scene.crs.to_string()[:40]}; state crs: the one its "
         "numbers are in if the tag is wrong, or reproject: true if it is right"
     )
+
+
+def _same(one: CRS, other: CRS) -> bool:
+    """Whether two systems have one name. Their `==` also takes systems for equal whose datum is unknown to one of them."""
+    return one.to_string() == other.to_string()
 
 
 def _raster(labels: Labels, path: pathlib.Path, image: Image, where: str) -> np.ma.MaskedArray:
@@ -196,7 +201,7 @@ def _raster(labels: Labels, path: pathlib.Path, image: Image, where: str) -> np.
             raise InputError(f"{where}: index {labels.index} does not exist, {path} has {dataset.count} band(s)")
         system = _system(labels, dataset.crs, image, f"{where}: {path}")
         same = dataset.shape == (image.grid.height, image.grid.width) and dataset.transform.almost_equals(image.grid.transform, 1e-6)
-        if system != image.scene.crs or not same:
+        if not _same(system, image.scene.crs) or not same:
             raise InputError(
                 f"{where}: {path} is not on the grid of image {image.id!r}; warp it there (gdalwarp -r near, with -t_srs, -te and -ts)"
             )

@@ -11,24 +11,28 @@ import numpy as np
 
 from rsfm_jax.evaluate.runner import Examples
 from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.tasks import Task
 from rsfm_jax.sensors import SENSORS
 
 
-def make_figures(means: list[dict[str, Any]], figure: str, samples: Samples, examples: Examples) -> dict[str, Figure]:
+def make_figures(task: Task, means: list[dict[str, Any]], samples: Samples, examples: Examples) -> dict[str, Figure]:
     """The pictures of a report.
 
     Args:
+      task: The task.
       means: Rows of `rsfm_jax.evaluate.runner.summarise`.
-      figure: The figure that ranks.
       samples: All samples.
       examples: Those to show.
 
     Returns:
       Pictures by caption.
     """
+    figure = task.figures[0]
     made = {f"{figure} by features and probe": _bars(means, figure)}
     if len({row["per_class"] for row in means}) > 1:
-        made[f"{figure} by labels a class"] = _curves(means, figure)
+        first = {"layer": task.encoding.layers[0], "pooling": task.encoding.pooling[0], "probe": task.probes[0]}
+        few = [row for row in means if row["features"] == "none" or all(row[key] in (None, entry) for key, entry in first.items())]
+        made[f"{figure} by labels a class, {first['probe']} probe, first layer and pooling of the task"] = _curves(few, figure)
     shown = _maps(samples, examples) if samples.targets.ndim == 3 else _chips(samples, examples)
     return made | {f"Test chips, {examples.title}": shown}
 

@@ -65,7 +65,10 @@ def _page(results: dict[str, Any], figures: dict[str, Figure]) -> str:
     task, samples = results["task"], results["samples"]
     names = results["figures"]
     parts = [f"<h1>{_text(task['name'])}</h1><p>{_text(task['kind'])}; {samples['n']} samples, chips of {_shape(samples['chip'])}.</p>"]
-    parts.append("<h2>Results</h2><p class=quiet>Means over seeds, ± their sample standard deviation. " + _order(names[0]) + "</p>")
+    parts.append(
+        "<h2>Results</h2><p class=quiet>Means over seeds, ± their sample standard deviation; of an untrained encoder "
+        "there is one draw of parameters, so its spread is the probes' alone. " + _order(names[0]) + "</p>"
+    )
     pairs = [key for key in ("train_group", "test_group") if key in results["means"][0]]
     parts.append(_table([*KEYS, *pairs, "folds", "seeds", *names], [_mean_row(row, [*KEYS, *pairs], names) for row in results["means"]]))
     for table in results["transfer"]:
@@ -84,6 +87,10 @@ def _page(results: dict[str, Any], figures: dict[str, Figure]) -> str:
             parts.append(f"<p><b>Not in the training side: {_text(', '.join(split['not_trained_on']))}.</b></p>")
         if counts["train"]:
             parts.append(_table(["class", "train", "test"], [[name, n, counts["test"][name]] for name, n in counts["train"].items()]))
+    if results["features"]:
+        keys = ["features", "layer", "pooling", "width", "filled"]
+        parts.append("<h2>Features</h2><p class=quiet>filled: values that were not observed, which got the mean or were left out.</p>")
+        parts.append(_table(keys, [[row[key] for key in keys] for row in results["features"]]))
     parts.append("<h2>Models and versions</h2>")
     parts.append(_table(["model", "source", "SHA-256"], [[m["name"], m["source"], m["sha256"][:16]] for m in results["models"]]))
     parts.append(_table(["package", "version"], [[*item] for item in results["versions"].items()]))

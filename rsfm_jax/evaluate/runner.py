@@ -6,6 +6,7 @@ The result is one dict of plain values for JSON; `rsfm_jax.evaluate.report` writ
 from collections.abc import Callable, Sequence
 import dataclasses
 import importlib.metadata
+import json
 import pathlib
 import statistics
 from typing import Any
@@ -184,7 +185,7 @@ def describe(task: Task, samples: Samples, splits: Sequence[Split], models: Sequ
         )
     chips = samples.chips
     return {
-        "task": dataclasses.asdict(task) | {"classes": None if task.classes is None else {str(k): v for k, v in task.classes.items()}},
+        "task": json.loads(json.dumps(dataclasses.asdict(task), default=str)),  # YAML makes dates, and keys that are numbers
         "samples": {
             "n": len(samples),
             "chip": list(chips.values.shape[1:]),

@@ -24,7 +24,7 @@ from rsfm_jax.evaluate.runner import EXAMPLES, Examples, Row, Say
 from rsfm_jax.evaluate.samples import NO_LABEL, Samples
 from rsfm_jax.evaluate.splits import Split, scene_split
 from rsfm_jax.evaluate.tasks import Encoding, Task, Training
-from rsfm_jax.evaluate.unet import PixelLinear, Standardise, UNet
+from rsfm_jax.evaluate.unet import SMALLEST, PixelLinear, Standardise, UNet
 from rsfm_jax.torch.features import layer_grids
 from rsfm_jax.torch.heads.segmentation import LinearSegmentation, PyramidSegmentation, UPerSegmentation
 from rsfm_jax.torch.tuning import prepare
@@ -124,6 +124,8 @@ def segmentation_rows(
         raise InputError(f"task {task.name}: segmentation takes images of one sensor, bands and GSD; there are {len(samples.chips.inputs)}")
     if task.training.head == "uper" and len(task.encoding.layers) != UPER_LAYERS:
         raise InputError(f"task {task.name}: head uper takes four layers; encoding.layers has {len(task.encoding.layers)}")
+    if samples.chips.values.shape[-1] < SMALLEST:
+        raise InputError(f"task {task.name}: window_px is {samples.chips.values.shape[-1]}; the U-Net needs at least {SMALLEST} pixels")
     side, rows, examples = Side(samples, task.encoding, device), [], None
     for number, split in enumerate(splits):
         for contender in [*_encoders(task, samples, models, device), *_without_encoder(task, samples, split, device)]:
@@ -148,7 +150,10 @@ def _run(task: Task, side: Side, split: Split, contender: Contender, seed: int, 
     for lr in how.lrs:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net, groups = contender.build(lr)
+            try:
+                net, groups = contender.build(lr)
+            except ValueError as error:
+                raise InputError(f"task {task.name}: {contender.keys['features']}: {error}") from None
         score, step = train(net.to(side.device), groups, side, fit_rows, check_rows, how, seed, batch)
         if best is None or score > best[0]:
             best = score, step, net, lr
@@ -227,6 +232,7 @@ def train(
     """
     optimizer = torch.optim.AdamW(groups)
     trained = [p for group in groups for p in group["params"]]
+    weight = _class_weights(side, fit_rows) if how.class_weights == "balanced" else None
     rng = np.random.default_rng(seed)
     best, best_step, kept, since = -1.0, 0, {}, 0
     for step in range(1, how.steps + 1):
@@ -235,7 +241,7 @@ def train(
         mirrored = [dim for dim in (-2, -1) if rng.random() < 0.5]
         inputs |= {name: inputs[name].flip(mirrored) for name in ("values", "valid")}
         optimizer.zero_grad()
-        loss = F.cross_entropy(net(inputs, footprint_deg), targets.flip(mirrored), ignore_index=NO_LABEL)
+        loss = F.cross_entropy(net(inputs, footprint_deg), targets.flip(mirrored), weight, ignore_index=NO_LABEL)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         optimizer.step()
@@ -260,6 +266,13 @@ def predict(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> np.ndar
         inputs, footprint_deg, _ = side.batch(rows[start : start + batch])
         parts.append(net(inputs, footprint_deg).argmax(dim=1).cpu().numpy())
     return np.concatenate(parts)
+
+
+def _class_weights(side: Side, rows: np.ndarray) -> torch.Tensor:
+    """Inverse shares of the classes among the labelled pixels, (K,), of mean 1 over pixels; 0 for a class without any."""
+    counts = np.array(list(side.samples.counts(rows).values()), np.float64)
+    weights = np.where(counts > 0, counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
+    return torch.tensor(weights, dtype=torch.float32, device=side.device)
 
 
 def _mean_iou(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> float:

@@ -282,6 +282,7 @@ class Training:
       batch_size: Chips of a step.
       validation_share: Of the groups of the training side.
       unet_width: Channels of the first level of the U-Net beside it.
+      class_weights: `balanced` weighs a class in the loss by the inverse of its share of the training pixels, for rare ones.
     """
 
     head: Literal["linear", "uper", "pyramid"] = "linear"
@@ -293,6 +294,7 @@ class Training:
     batch_size: int = 16
     validation_share: float = 0.2
     unet_width: int = 16
+    class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
         numbers = (*self.lrs, self.steps, self.check_every, self.patience, self.batch_size, self.unet_width)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from rsfm_jax.torch.heads.convolutions import conv_norm, resize
 
 LEVELS = 4
+SMALLEST = 2 ** (LEVELS - 1)  # side of an image, in pixels
 
 
 class Standardise(nn.Module):
@@ -82,7 +83,7 @@ class UNet(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to logits (B, K, H, W); H and W of at least 8 pixels."""
+        """(B, C, H, W) to logits (B, K, H, W); H and W of at least `SMALLEST`."""
         x, skips = self.standardise(values, valid), []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)

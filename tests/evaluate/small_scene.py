@@ -1,6 +1,7 @@
 """A small georeferenced scene with labels of every kind, a model that knows its sensor, and task files over them."""
 
 import copy
+import datetime
 import pathlib
 from typing import Any
 
@@ -61,7 +62,13 @@ def write_labels(folder: pathlib.Path, fields: np.ndarray, crs: str = CRS) -> No
 def image(name: str = "image", **fields: Any) -> dict[str, Any]:
     """An entry of `images`."""
     bands = {band: {"file": f"{name}.tif", "index": i + 1} for i, band in enumerate(RGBN)}
-    return {"id": name, "sensor": "sentinel2_l2a", "acquired_utc": "2020-06-01", "baseline_offset_dn": 0, "bands": bands} | fields
+    return {
+        "id": name,
+        "sensor": "sentinel2_l2a",
+        "acquired_utc": datetime.date(2020, 6, 1),
+        "baseline_offset_dn": 0,
+        "bands": bands,
+    } | fields
 
 
 TASK: dict[str, Any] = {

@@ -125,6 +125,20 @@ def test_the_best_look_is_kept(read):
     assert not torch.equal(net.state_dict()["net.classifier.weight"], start["net.classifier.weight"])
 
 
+def test_balanced_weights_help_a_rare_class(read):
+    task, samples, split = read()
+    targets = np.where(samples.targets == 2, 2, 0)
+    drawn = np.random.default_rng(0).random(targets.shape) < 0.1  # a class without a mark of its own, a tenth of the pixels
+    samples = dataclasses.replace(samples, targets=np.where((targets == 0) & drawn, 1, targets))
+    shares = []
+    for weights in ("none", "balanced"):
+        weighted = dataclasses.replace(task, training=dataclasses.replace(task.training, class_weights=weights))
+        net, side, *_ = trained(weighted, samples, split, 40)
+        shares.append((predict(net, side, split.test, 50) == 1).mean())
+    assert shares[0] < 0.01
+    assert shares[1] > 0.03
+
+
 def test_patience_ends_a_run(read, monkeypatch):
     task, samples, split = read()
     looks = []
@@ -141,6 +155,7 @@ def test_what_does_not_fit_is_named(read, tmp_path):
     for changes, message in (
         ({"training": TRAINING | {"head": "uper"}}, "head uper takes four layers; encoding.layers has 1"),
         ({"split": CHANGES["split"] | {"gap_m": 0}}, r"overlap in scene image .*make gap_m at least 120"),
+        ({"source": SOURCE | {"window_px": 4}}, "window_px is 4; the U-Net needs at least 8"),
         ({"source": SOURCE | {"images": [image(), image("other", bands=bands)]}}, r"images have \[3, 4\] bands"),
     ):
         with pytest.raises(InputError, match=message):
