@@ -16,7 +16,7 @@ from absl import flags
 from rsfm_jax import cli
 from rsfm_jax.errors import InputError, exit_code
 
-_MODEL = flags.DEFINE_list("model", [], "exported folders of format rsfm, with commas between them")
+_MODEL = flags.DEFINE_multi_string("model", [], "exported folder of format rsfm; several with commas, or the flag again")
 _TASK = flags.DEFINE_string("task", None, "task file, as configs/tasks/north_carolina_points.yaml")
 _OUT = flags.DEFINE_string("out", None, "folder of the results; may hold those of a run before, which are replaced")
 _DATA = flags.DEFINE_string("data_root", None, "folder that paths in the task are relative to; by default the task file's")
@@ -67,7 +67,8 @@ def _run() -> int:
     cli.parse(sys.argv)
     if _EMBED.value is not None:
         return _embed(_EMBED.value)
-    models = [pathlib.Path(name) for name in cli.required_flag("model", ",".join(_MODEL.value), "weights").split(",")]
+    given = cli.required_flag("model", ",".join(_MODEL.value), "weights")
+    models = [pathlib.Path(name) for name in given.split(",") if name]
     task = pathlib.Path(cli.required_flag("task", _TASK.value, "configs/tasks/north_carolina_points.yaml"))
     out = pathlib.Path(cli.required_flag("out", _OUT.value, "results/points"))
     if _BATCH.value < 1:

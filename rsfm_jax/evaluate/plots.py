@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 import numpy as np
 
 from rsfm_jax.evaluate.runner import Examples
@@ -84,7 +85,7 @@ def _chips(samples: Samples, examples: Examples) -> Figure:
 
 
 def _maps(samples: Samples, examples: Examples) -> Figure:
-    made = Figure(figsize=(6, 2 * len(examples.rows)))
+    made = Figure(figsize=(6, 2 * len(examples.rows)), layout="constrained")
     grid = made.subplots(len(examples.rows), 3, squeeze=False)
     colours = np.concatenate([colormaps["tab20"](np.arange(len(samples.names)) % 20)[:, :3], np.ones((1, 3))])  # the last is `NO_LABEL`
     assert NO_LABEL == -1
@@ -94,6 +95,8 @@ def _maps(samples: Samples, examples: Examples) -> Figure:
             axes.imshow(image)
             axes.set_title(title, fontsize=8)
             axes.axis("off")
+    names = [Patch(color=colour, label=name) for name, colour in zip(samples.names, colours, strict=False)]
+    made.legend(handles=[*names, Patch(facecolor="white", edgecolor="grey", label="no label")], loc="outside lower center", ncols=4)
     return made
 
 

@@ -1,5 +1,6 @@
 """A task's split, applied to its samples."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def make_splits(task: Task, samples: Samples) -> list[Split]:
         if not split.train.size or not split.test.size:
             raise InputError(f"split: {split.train.size} samples train and {split.test.size} test ({split.keys or task.split})")
         if task.kind == "segmentation":
-            _must_not_overlap(samples, split)
+            _must_not_overlap(task, samples, split)
     return splits
 
 
@@ -87,7 +88,7 @@ def _ground(samples: Samples) -> Ground:
     return samples.chips.ground
 
 
-def _must_not_overlap(samples: Samples, split: Split) -> None:
+def _must_not_overlap(task: Task, samples: Samples, split: Split) -> None:
     """Refuses windows of one scene on both sides that share pixels."""
     ground, scenes, side = samples.chips.ground, samples.columns["scene"], samples.chips.values.shape[-1]
     if ground is None:
@@ -98,7 +99,8 @@ def _must_not_overlap(samples: Samples, split: Split) -> None:
         gsd_m = samples.chips.inputs[samples.chips.input_of[train[0]]].gsd_m
         nearest_m = KDTree(places[test]).query(places[train], p=np.inf)[0].min()
         if nearest_m < side * gsd_m * 0.999:
+            fixes = {Spatial: f"make gap_m at least {side * gsd_m:g}", Blocks: f"make gap_m at least {math.ceil(side * gsd_m * 2**0.5)}"}
             raise InputError(
                 f"split: chips of both sides overlap in scene {scene} (centres {nearest_m:g} m apart, chips of {side * gsd_m:g} m); "
-                f"make gap_m at least {side * gsd_m:g}"
+                f"{fixes.get(type(task.split), 'choose sides that share no scene')}"
             )

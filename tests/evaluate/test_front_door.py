@@ -17,16 +17,30 @@ def folder(tmp_path_factory) -> pathlib.Path:
     made = tmp_path_factory.mktemp("door")
     write_labels(made, write_scene(made))
     write_model(made / "weights")
+    write_model(made / "other")
     return made
 
 
 def test_a_table_with_the_baselines_beside_the_model(folder, tmp_path):
     task = write_task(tmp_path, seeds=[0], source=points())
     out = tmp_path / "new" / "out"
-    flags = [f"--model={folder / 'weights'}", f"--task={task}", f"--data_root={folder}", f"--out={out}", "--batch_size=16"]
+    flags = [
+        f"--model={folder / 'weights'}",
+        f"--model={folder / 'other'}",
+        f"--task={task}",
+        f"--data_root={folder}",
+        f"--out={out}",
+        "--batch_size=16",
+    ]
     done = run_door("rsfm_jax.evaluate", *flags)
     assert done.returncode == 0, done.stderr
-    for words in ("weights, -1, mean, linear", "random init of weights, -1, mean, linear", "raw_pixels, linear", "none, class_frequencies"):
+    for words in (
+        "weights, -1, mean, linear",
+        "other, -1, mean, linear",
+        "random init of weights, -1, mean, linear",
+        "raw_pixels, linear",
+        "none, class_frequencies",
+    ):
         assert words in done.stdout
     assert "nodata at the pixel" in done.stdout
     assert sorted(file.name for file in out.iterdir()) == ["features", "report.html", "results.json", "rows.csv"]

@@ -98,3 +98,12 @@ def test_windows_of_segmentation_may_not_overlap(split):
     with pytest.raises(InputError, match=r"overlap in scene one \(centres 20 m apart, chips of 40 m\); make gap_m at least 40"):
         segment(0)
     assert segment(40)[0].test.tolist() == [3, 4]
+    x_m, y_m = (axis.reshape(-1) for axis in np.meshgrid(np.arange(0, 400, 10.0), np.arange(0, 400, 10.0)))
+    blocks = {"kind": "blocks", "block_m": 100, "folds": 2}
+    with pytest.raises(InputError, match="make gap_m at least 57"):  # a corner is further away than a side
+        split(samples(x_m, y_m), blocks | {"gap_m": 40}, kind="segmentation", source=source)
+    assert len(split(samples(x_m, y_m), blocks | {"gap_m": 57}, kind="segmentation", source=source)) == 2
+    halves = samples([0, 20], half=["a", "b"])
+    column = {"kind": "column", "column": "half", "train": ["a"], "test": ["b"]}
+    with pytest.raises(InputError, match="choose sides that share no scene"):
+        split(halves, column, kind="segmentation", source=source)
