@@ -66,7 +66,7 @@ def check_baked(
 def _row(folder: pathlib.Path, chosen: Format, baked: Baked, trained: Trained, config: Config, dataset: Dataset) -> dict[str, Any]:
     pixels = real_pixels(dataset, baked)
     with jax.default_matmul_precision("highest"):
-        encode = _encode(trained, Layout("baked", (baked.slot,)))
+        encode = jax_encoder(trained, Layout("baked", (baked.slot,)))
         tokens, layers = jax.device_get(encode(one_image(baked.slot, baked.choice, pixels, baked.columns)))
     with torch.no_grad():
         found, found_layers = chosen.read(baked, config, folder)(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))))
@@ -101,7 +101,8 @@ def _predictions(predict: Predict, baked: Baked, trained: Trained, dataset: Data
     return float(np.abs(values - found.numpy()).max())
 
 
-def _encode(trained: Trained, layout: Layout) -> Any:
+def jax_encoder(trained: Trained, layout: Layout) -> Any:
+    """From a batch of a layout, jitted, to tokens after the norm (B, T, D) and after each block (L, B, T, D)."""
     graphdef = abstract_model(trained.spec).graphdef
 
     @jax.jit

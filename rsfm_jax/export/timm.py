@@ -41,6 +41,13 @@ def write(baked: Baked, config: Config, folder: pathlib.Path, decoder: bool) -> 
         "num_features": model.width,
         "global_pool": "avg",
         "model_args": arguments,
+        "input": {  # not read by timm
+            "sensor": baked.choice.sensor,
+            "bands": [band["name"] for band in baked.bands],
+            "units": [band["unit"] for band in baked.bands],
+            "gsd_m": baked.choice.gsd_m,
+            "acquired": baked.choice.acquired,
+        },
         "pretrained_cfg": {
             "input_size": [len(baked.bands), *baked.size],
             "fixed_input_size": True,

@@ -35,7 +35,9 @@ class PatchEmbed(nn.Module):
 class PlainVit(nn.Module):
     """Patch embedding, class token or none, positions, pre-norm blocks and a norm."""
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_hidden: int, bands: int, patch: int, tokens: int, **options: bool) -> None:
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_hidden: int, bands: int, patch: int, tokens: int, epsilon: float, **options: bool
+    ) -> None:
         """Builds the modules.
 
         Args:
@@ -46,10 +48,11 @@ class PlainVit(nn.Module):
           bands: C.
           patch: Patch side in pixels.
           tokens: Rows of ``pos_embed``: N, and one for the class token where it has a position.
+          epsilon: Of the layer norms.
           **options: ``cls_token``: whether there is a class token; ``frames``: whether the patch embedding has Prithvi's dim of dates.
         """
         super().__init__()
-        norm = functools.partial(nn.LayerNorm, eps=1e-6)
+        norm = functools.partial(nn.LayerNorm, eps=epsilon)
         self.patch_embed = PatchEmbed(bands, width, patch, options.get("frames", False))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if options.get("cls_token") else None
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
@@ -57,12 +60,13 @@ class PlainVit(nn.Module):
         self.norm = norm(width)
 
     @classmethod
-    def of_state_dict(cls, state: Mapping[str, torch.Tensor], heads: int) -> "PlainVit":
+    def of_state_dict(cls, state: Mapping[str, torch.Tensor], heads: int, epsilon: float = 1e-6) -> "PlainVit":
         """Builds the model that a state dict is of, and loads it strictly.
 
         Args:
           state: Timm's names; weights don't show how many heads they have.
           heads: Attention heads.
+          epsilon: Of the layer norms.
 
         Returns:
           The model in evaluation mode.
@@ -74,7 +78,7 @@ class PlainVit(nn.Module):
         depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
         options = {"cls_token": "cls_token" in state, "frames": proj.ndim == 5}
         hidden = len(state["blocks.0.mlp.fc1.bias"])
-        sizes: dict[str, Any] = {"bands": proj.shape[1], "patch": proj.shape[-1], "tokens": state["pos_embed"].shape[1]}
+        sizes: dict[str, Any] = {"bands": proj.shape[1], "patch": proj.shape[-1], "tokens": state["pos_embed"].shape[1], "epsilon": epsilon}
         model = cls(len(proj), depth, heads, hidden, **sizes, **options)
         model.load_state_dict(dict(state), strict=True)
         return model.eval()

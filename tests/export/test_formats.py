@@ -5,7 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,37 +16,20 @@ import transformers
 from rsfm_jax.config import Config
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.errors import InputError
-from rsfm_jax.export.baking import Choice, bake
-from rsfm_jax.export.checkpoint import Trained
+from rsfm_jax.export.baking import bake
 from rsfm_jax.export.folder import Order, write_folder
 from rsfm_jax.export.formats import FORMATS
 from rsfm_jax.export.parity import ParityError
-from rsfm_jax.models.build import init_params
-from rsfm_jax.models.spec import model_spec
 from rsfm_jax.torch.published import read_published
-from rsfm_jax.train.workdir import describe_run
+from tests.export.untrained import SENTINEL, never_trained, with_class_token
 from tests.models.test_variants import VARIANTS, variant
 
-SENTINEL = Choice("sentinel2_l3a", pixels=(20, 16), gsd_m=12.0, acquired="2018-07-08")
 FILES = {
     "timm": {"model.safetensors", "config.json"},
     "transformers": {"model.safetensors", "config.json", "preprocessor_config.json"},
     "prithvi": {"model.pt", "config.json"},
     "onnx": {"model.onnx", "config.json"},
 }
-
-
-def never_trained(config: Config, dataset: Dataset) -> Trained:
-    """Random parameters, no bias at zero."""
-    spec = model_spec(config, dataset.layouts)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.05, x.shape).astype(np.float32), init_params(spec, 0))
-    return Trained(spec, params, describe_run(config, dataset), 0)
-
-
-def with_class_token(tiny: Config, dataset: Dataset) -> Trained:
-    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, cls_token=True))
-    return never_trained(config, dataset)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -126,6 +108,34 @@ def test_weights_that_differ_are_refused(tiny: Config, tiny_dataset: Dataset, tm
     monkeypatch.setattr("rsfm_jax.torch.modeling_rsfm.F.gelu", lambda x: torch.nn.functional.silu(x))
     with pytest.raises(ParityError, match=r"sentinel2_l3a, 20 x 16 pixels: PyTorch and JAX features differ by .*, the limit is 0.0001"):
         write_folder(never_trained(tiny, tiny_dataset), tiny_dataset, tmp_path / "weights", Order("timm", SENTINEL))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prithvi_holds_what_terratorch_needs(tiny: Config, tiny_dataset: Dataset, tmp_path: pathlib.Path):
+    """All that is added to the residual stream is larger, so that an epsilon of 1e-5 does what 1e-6 does; positions are there twice."""
+    trained = with_class_token(tiny, tiny_dataset)
+    write_folder(trained, tiny_dataset, tmp_path / "weights", Order("prithvi", SENTINEL))
+    encoder, state = bake(trained, SENTINEL).encoder, torch.load(tmp_path / "weights" / "model.pt", weights_only=True)
+    assert state.keys() == encoder.keys() | {"encoder.pos_encoder.embed"}
+    assert torch.equal(state["pos_embed"], state["encoder.pos_encoder.embed"])
+    times = {name: state[name].numpy().flat[-1] / encoder[name].flat[-1] for name in encoder}
+    larger = {name for name, value in times.items() if abs(value - 10**0.5) < 1e-5}
+    assert all(name in larger or abs(value - 1) < 1e-6 for name, value in times.items())
+    added = {f"blocks.{i}.{part}.{kind}" for i in range(2) for part in ("attn.proj", "mlp.fc2") for kind in ("weight", "bias")}
+    assert larger == added | {"patch_embed.proj.weight", "patch_embed.proj.bias", "cls_token", "pos_embed"}
+    kwargs = json.loads((tmp_path / "weights" / "config.json").read_text())["backbone_kwargs"]
+    assert kwargs["pretrained_bands"] == kwargs["bands"] == ["B02", "B03", "B04", "B08"]
+
+
+def test_prithvi_refuses_what_terratorch_can_not_be(tiny: Config, tiny_dataset: Dataset, tmp_path: pathlib.Path):
+    config = variant(tiny, "random3")
+    config.model.cls_token = True
+    repeated = Order("prithvi", dataclasses.replace(SENTINEL, bands=("B08", "B03", "B03")))
+    with pytest.raises(InputError, match=r"--bands=B08,B03,B03: TerraTorch finds bands by name, so none may be repeated"):
+        write_folder(never_trained(config, tiny_dataset), tiny_dataset, tmp_path / "weights", repeated)
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, cls_token=True, width=24))
+    with pytest.raises(InputError, match="the width must be a multiple of 16, not 24"):
+        write_folder(never_trained(config, tiny_dataset), tiny_dataset, tmp_path / "weights", Order("prithvi", SENTINEL))
     assert list(tmp_path.iterdir()) == []
 
 
