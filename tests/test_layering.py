@@ -27,6 +27,12 @@ WITHOUT_JAX = (
 )
 PURE = ("nn", "models", "objectives")
 WITH_TORCH = ("export", "torch", "evaluate")
+PLUG_INS = {  # libraries that only the file of their name may import, and what comes with them
+    "torch/terratorch.py": ("terratorch",),
+    "torch/pangaea.py": ("pangaea",),
+    "torch/torchgeo.py": ("torchgeo", "timm", "torchvision"),
+    "torch/torchgeo_bench.py": ("torchgeo_bench",),
+}
 MAY_ASK_TORCH = (*WITH_TORCH, "train")  # rooms that may import the room rsfm_jax.torch
 
 
@@ -58,6 +64,9 @@ def broken_walls(package: pathlib.Path) -> list[str]:
             forbidden += tuple(f"rsfm_jax.{other}" for other in ("parallel", "train", "data", "export"))
         if room not in WITH_TORCH:
             forbidden += TORCH
+        own = PLUG_INS.get(inside.as_posix(), ())
+        forbidden += tuple(library for libraries in PLUG_INS.values() for library in libraries if library not in own)
+        forbidden += tuple(f"rsfm_jax.{file.removesuffix('.py').replace('/', '.')}" for file in PLUG_INS)
         if room not in MAY_ASK_TORCH:
             forbidden += ("rsfm_jax.torch",)
         if inside.as_posix() != "train/checkpoint.py":
@@ -86,6 +95,9 @@ def test_init_files_are_empty(repo):
         ("objectives/masking.py", "from rsfm_jax import train"),
         ("nn/layers.py", "import torch"),
         ("torch/model.py", "import jax"),
+        ("torch/model.py", "import timm"),
+        ("torch/pangaea.py", "import terratorch"),
+        ("evaluate/probe.py", "from rsfm_jax.torch.terratorch import rsfm_encoder"),
         ("evaluate/probe.py", "from jax import numpy"),
         ("train/loop.py", "from orbax import checkpoint"),
         ("train/pretrained.py", "def f():\n    import torch"),
@@ -105,6 +117,7 @@ def test_the_check_sees_a_broken_wall(tmp_path, file, line):
         ("train/checkpoint.py", "import orbax.checkpoint"),
         ("export/timm.py", "import jax, torch"),
         ("torch/model.py", "import torch"),
+        ("torch/torchgeo.py", "import timm"),
         ("train/pretrained.py", "def f():\n    from rsfm_jax.torch import published"),
     ],
 )
