@@ -1,5 +1,6 @@
 # make demo    real scenes -> image sets -> A2-MAE -> PyTorch weights, in demo/
 # make test    everything CI runs: lint, types, tests
+# make test-harness    exported models in timm, transformers, TerraTorch, TorchGeo, torchgeo-bench and ONNX Runtime; several GB in .venv-harness
 # make test PYTHON=python3.12    the same on another Python; each target makes .venv and installs what it needs
 
 PYTHON ?= python3
@@ -11,10 +12,15 @@ BASE := $(VENV)/.base-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
+HARNESS_PYTHON ?= python3.12
+HARNESS_VENV ?= .venv-harness
+HARNESS_INSTALLED := $(HARNESS_VENV)/.installed
+HARNESS_LIBRARIES := torch torchvision timm transformers safetensors onnxruntime terratorch torchgeo torchgeo-bench pytest
+HARNESS_FOLDERS := harness/folders
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit test-harness clean
 
 demo: $(BASE)
 	$(BIN)/python examples/demo.py --out=demo
@@ -33,6 +39,17 @@ types: $(DEV)
 unit: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
 
+# Two environments: JAX writes the folders in one, the libraries load them in the other, which has no JAX.
+test-harness: $(DEV) $(HARNESS_INSTALLED)
+	rm -rf $(HARNESS_FOLDERS)
+	$(BIN)/python -m harness.make_folders --out=$(HARNESS_FOLDERS)
+	$(HARNESS_VENV)/bin/python -m pytest -c harness/pytest.ini harness
+
+$(HARNESS_INSTALLED): harness/constraints.txt
+	test -e $(HARNESS_VENV)/bin/python || $(HARNESS_PYTHON) -m venv $(HARNESS_VENV)
+	$(HARNESS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c harness/constraints.txt $(HARNESS_LIBRARIES)
+	touch $(HARNESS_INSTALLED)
+
 # PyTorch comes as its CPU wheel or not at all. Where there is none for this Python, what needs it is skipped, and says so.
 $(BASE): pyproject.toml constraints.txt
 	test -e $(BASE) || $(PYTHON) -m venv --clear $(VENV)
@@ -49,4 +66,4 @@ $(DEV): $(BASE)
 	touch $(DEV)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-harness $(HARNESS_FOLDERS) demo
