@@ -20,7 +20,8 @@ from rasterio.features import rasterize
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.imagery import Image
 from rsfm_jax.evaluate.samples import NO_LABEL
-from rsfm_jax.evaluate.tasks import Labels, Task
+from rsfm_jax.evaluate.task_sources import Labels
+from rsfm_jax.evaluate.tasks import Task
 from rsfm_jax.ingest.raster import reading
 
 
@@ -39,7 +40,7 @@ class LabelMap:
     dropped: dict[str, int]
 
 
-def labels_of(task: Task, labels: tuple[Labels, ...], image: Image, file: pathlib.Path) -> Labels:
+def labels_of(labels: tuple[Labels, ...], image: Image, file: pathlib.Path) -> Labels:
     """The labels of an image; raises InputError unless there is exactly one entry for it."""
     fitting = [one for one in labels if one.image in (None, image.id)]
     if len(fitting) != 1:

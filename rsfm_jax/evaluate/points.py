@@ -11,7 +11,8 @@ from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
 from rsfm_jax.evaluate.labels import existing, system_of, to_targets
 from rsfm_jax.evaluate.samples import NO_LABEL, Samples
-from rsfm_jax.evaluate.tasks import Points, Task
+from rsfm_jax.evaluate.task_sources import Points
+from rsfm_jax.evaluate.tasks import Task
 
 
 def read_points(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:

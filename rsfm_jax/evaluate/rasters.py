@@ -11,7 +11,8 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
 from rsfm_jax.evaluate.labels import attribute, existing, label_map, labels_of, read_shapes, to_targets
 from rsfm_jax.evaluate.samples import NO_LABEL, Samples
-from rsfm_jax.evaluate.tasks import Rasters, Task
+from rsfm_jax.evaluate.task_sources import Rasters
+from rsfm_jax.evaluate.tasks import Task
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, columns, targets and shapes, each (N,)
 
@@ -70,7 +71,7 @@ def read_rasters(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:
 def _map(task: Task, image: Image, root: pathlib.Path, file: pathlib.Path, dropped: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Targets (H, W), and the shape that each pixel is of, -1 for none."""
     assert isinstance(task.source, Rasters)
-    made = label_map(task, labels_of(task, task.source.labels, image, file), image, root, file)
+    made = label_map(task, labels_of(task.source.labels, image, file), image, root, file)
     for reason, count in made.dropped.items():
         dropped[reason] = dropped.get(reason, 0) + count
     return made.targets, np.full(made.targets.shape, -1, np.int64) if made.shape is None else made.shape
@@ -78,7 +79,7 @@ def _map(task: Task, image: Image, root: pathlib.Path, file: pathlib.Path, dropp
 
 def _points(task: Task, image: Image, root: pathlib.Path, file: pathlib.Path) -> Found:
     assert isinstance(task.source, Rasters)
-    labels = labels_of(task, task.source.labels, image, file)
+    labels = labels_of(task.source.labels, image, file)
     path = existing(root, labels.file, f"{file}: source: labels")
     frame = read_shapes(labels, path, image, f"{file}: source: labels")
     wrong = frame.geometry.isna() | (frame.geometry.geom_type != "Point")

