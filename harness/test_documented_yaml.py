@@ -52,4 +52,4 @@ def test_the_wrong_unit_is_refused(place):
     file.write_text(file.read_text().replace("constant_scale: 0.0001", "constant_scale: 1.0"))
     done = terratorch(place)
     assert done.returncode != 0
-    assert "are they raw digital numbers, or in another unit?" in done.stderr
+    assert "raw digital numbers" in done.stderr

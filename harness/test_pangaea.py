@@ -160,7 +160,7 @@ def test_bad_arguments(changes, said):
     [
         (lambda x, e: e({"sar": x}), "x holds sar; expected 'optical'"),
         (lambda x, e: e({"optical": x[:, :, None]}), r"with multi_temporal=False expected \(B, C, H, W\)"),
-        (lambda x, e: e({"optical": 1e4 * x}), "are they raw digital numbers"),
+        (lambda x, e: e({"optical": 1e4 * x}), "raw digital numbers"),
     ],
 )
 def test_bad_inputs(call, said):

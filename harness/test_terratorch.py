@@ -174,7 +174,7 @@ def test_another_format_is_refused():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda x, b: b(x * 1e4), "are they raw digital numbers, or in another unit"),
+        (lambda x, b: b(x * 1e4), "raw digital numbers"),
         (lambda x, b: b(x[:, :3]), r"images are .*; expected \(B, 4, H, W\)"),
         (lambda x, b: b(x[:, :, None].repeat(1, 1, 2, 1, 1)), "x holds 2 dates; this backbone was built for num_frames=1"),
         (lambda x, b: b(x, temporal_coords=torch.zeros(len(x), 2)), r"temporal_coords are \(4, 2\); expected \(4, 1, 2\)"),

@@ -129,6 +129,7 @@ class ImageEncoder(nn.Module):
         members = []
         for t in range(T):
             member = {"sensor": self.sensor, "bands": self.bands, "patch": self.patch_size, "gsd_m": self.gsd_m, "values": values[:, :, t]}
+            member |= {"valid": torch.isfinite(values[:, :, t])}
             members.append(member if time is None else member | {"time": time[:, t]})
         footprint_deg = None
         if centre_deg is not None:
