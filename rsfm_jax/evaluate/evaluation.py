@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rsfm_jax.errors import InputError
+from rsfm_jax.errors import InputError, first_line
 from rsfm_jax.evaluate.features import Model, check_model, load_model
 from rsfm_jax.evaluate.plots import make_figures
 from rsfm_jax.evaluate.report import CACHE, check_out, write_report
@@ -81,4 +81,4 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device={device}: PyTorch cannot use it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"--device={device}: PyTorch cannot use it ({first_line(error)})") from None

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
 from rsfm_jax.evaluate.labels import existing, system_of, to_targets
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.samples import Samples, has_label
 from rsfm_jax.evaluate.task_sources import Points
 from rsfm_jax.evaluate.tasks import Task
 
@@ -46,7 +46,7 @@ def read_points(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:
     if clash:
         raise InputError(f"{file}: source: groups: {clash[0]!r} is also a column that the images give; rename one")
     targets = _targets(task, source, table, path)
-    labelled = targets[:, 0] >= 0 if targets.ndim == 2 else ~np.isnan(targets) if targets.dtype.kind == "f" else targets != NO_LABEL
+    labelled = has_label(targets[:, 0] if targets.ndim == 2 else targets)
     dropped = {"no label": int((~labelled).sum())}
     places, row_of = _places(source, table, images, np.flatnonzero(labelled), path, dropped)
     made = cut(source, images, places, False, dropped)

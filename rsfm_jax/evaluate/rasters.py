@@ -10,7 +10,7 @@ import numpy as np
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
 from rsfm_jax.evaluate.labels import attribute, existing, label_map, labels_of, read_shapes, to_targets
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.samples import NO_LABEL, Samples, has_label
 from rsfm_jax.evaluate.task_sources import Rasters
 from rsfm_jax.evaluate.tasks import Task
 
@@ -53,7 +53,7 @@ def read_rasters(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:
     places, whole = Places(image_of, rows, columns, shape), task.kind == "segmentation"
     keep = np.ones(len(rows), bool)
     if not whole:
-        keep = ~np.isnan(targets) if targets.dtype.kind == "f" else targets != NO_LABEL
+        keep = has_label(targets)
         dropped["no label"] = int((~keep).sum())
     at = np.flatnonzero(keep)
     made = cut(source, images, places.take(at), whole, dropped)
@@ -92,7 +92,7 @@ def _points(task: Task, image: Image, root: pathlib.Path, file: pathlib.Path) ->
 
 def _labelled(source: Rasters, targets: np.ndarray, shape: np.ndarray, dropped: dict[str, int]) -> Found:
     """Every pixel with a label, or some of each shape."""
-    rows, columns = np.nonzero(~np.isnan(targets) if targets.dtype.kind == "f" else targets != NO_LABEL)
+    rows, columns = np.nonzero(has_label(targets))
     owner = shape[rows, columns]
     if source.most_per_shape is not None:
         order = np.random.default_rng(source.draw_seed).permutation(len(rows))

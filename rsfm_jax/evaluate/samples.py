@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from rsfm_jax.errors import InputError
 
@@ -118,6 +119,38 @@ class Samples:
         if name not in self.columns:
             raise InputError(f"the samples have no column {name!r}; they have {', '.join(self.columns)}")
         return self.columns[name]
+
+
+def has_label(targets: np.ndarray) -> np.ndarray:
+    """Whether targets are known, bool of their shape; NaN of quantities and `NO_LABEL` of classes are not."""
+    return ~np.isnan(targets) if targets.dtype.kind == "f" else targets != NO_LABEL
+
+
+def nearest_chip_m(samples: Samples, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How far the nearest chip of ``others`` in the same scene lies, float64 (M,): the larger of both offsets of the centres, in metres.
+
+    Args:
+      samples: All samples.
+      rows: Chips to ask for, int (M,).
+      others: Chips to look among, int.
+
+    Returns:
+      The distances; infinite where the scene has none of the others, or where it is not known where chips lie.
+    """
+    distance_m, ground, scenes = np.full(len(rows), np.inf), samples.chips.ground, samples.columns["scene"]
+    if ground is None:
+        return distance_m
+    places = np.stack([ground.x_m, ground.y_m], axis=1)
+    for scene in np.intersect1d(scenes[rows], scenes[others]):
+        here = np.flatnonzero(scenes[rows] == scene)
+        distance_m[here] = KDTree(places[others[scenes[others] == scene]]).query(places[rows[here]], p=np.inf)[0]
+    return distance_m
+
+
+def chip_sides_m(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """Sides of chips on the ground, float64 (M,), less a thousandth: chips nearer than that share pixels."""
+    gsd_m = np.array([kind.gsd_m for kind in samples.chips.inputs])[samples.chips.input_of[rows]]
+    return 0.999 * samples.chips.values.shape[-1] * gsd_m
 
 
 def draw(count: int, most: int | None, seed: int) -> np.ndarray:

@@ -4,10 +4,9 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.samples import Ground, Samples
+from rsfm_jax.evaluate.samples import Ground, Samples, chip_sides_m, nearest_chip_m
 from rsfm_jax.evaluate.splits import Split, group_transfer, scene_split, spatial_blocks
 from rsfm_jax.evaluate.tasks import Blocks, Column, Spatial, Task, Transfer
 
@@ -90,17 +89,13 @@ def _ground(samples: Samples) -> Ground:
 
 def _must_not_overlap(task: Task, samples: Samples, split: Split) -> None:
     """Refuses windows of one scene on both sides that share pixels."""
-    ground, scenes, side = samples.chips.ground, samples.columns["scene"], samples.chips.values.shape[-1]
-    if ground is None:
+    nearest_m, side_m = nearest_chip_m(samples, split.train, split.test), chip_sides_m(samples, split.train)
+    if not (nearest_m < side_m).any():
         return
-    places = np.stack([ground.x_m, ground.y_m], axis=1)
-    for scene in np.intersect1d(scenes[split.train], scenes[split.test]):
-        train, test = (rows[scenes[rows] == scene] for rows in (split.train, split.test))
-        gsd_m = samples.chips.inputs[samples.chips.input_of[train[0]]].gsd_m
-        nearest_m = KDTree(places[test]).query(places[train], p=np.inf)[0].min()
-        if nearest_m < side * gsd_m * 0.999:
-            fixes = {Spatial: f"make gap_m at least {side * gsd_m:g}", Blocks: f"make gap_m at least {math.ceil(side * gsd_m * 2**0.5)}"}
-            raise InputError(
-                f"split: chips of both sides overlap in scene {scene} (centres {nearest_m:g} m apart, chips of {side * gsd_m:g} m); "
-                f"{fixes.get(type(task.split), 'choose sides that share no scene')}"
-            )
+    worst = np.argmin(np.where(nearest_m < side_m, nearest_m, np.inf))
+    scene, whole_m = samples.columns["scene"][split.train[worst]], side_m[worst] / 0.999
+    fixes = {Spatial: f"make gap_m at least {whole_m:g}", Blocks: f"make gap_m at least {math.ceil(whole_m * 2**0.5)}"}
+    raise InputError(
+        f"split: chips of both sides overlap in scene {scene} (centres {nearest_m[worst]:g} m apart, chips of {whole_m:g} m); "
+        f"{fixes.get(type(task.split), 'choose sides that share no scene')}"
+    )

@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy.spatial import KDTree
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.features import member
 from rsfm_jax.evaluate.metrics import Confusion
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.samples import NO_LABEL, Samples, chip_sides_m, nearest_chip_m
 from rsfm_jax.evaluate.splits import Split, scene_split
 from rsfm_jax.evaluate.tasks import Encoding, Task, Training
 
@@ -66,15 +65,7 @@ def validation_part(task: Task, samples: Samples, split: Split, seed: int) -> tu
     except InputError as error:
         raise InputError(f"task {task.name}: validation part of the training side: {error}") from None
     fit_rows, check_rows = rows[dealt.train], rows[dealt.test]
-    ground, scenes = samples.chips.ground, samples.columns["scene"]
-    overlaps = np.zeros(len(fit_rows), bool)
-    if ground is not None:
-        places = np.stack([ground.x_m, ground.y_m], axis=1)
-        reach_m = samples.chips.values.shape[-1] * samples.chips.inputs[0].gsd_m * 0.999
-        for scene in np.intersect1d(scenes[fit_rows], scenes[check_rows]):
-            here = np.flatnonzero(scenes[fit_rows] == scene)
-            tree = KDTree(places[check_rows[scenes[check_rows] == scene]])
-            overlaps[here] = tree.query(places[fit_rows[here]], p=np.inf)[0] < reach_m
+    overlaps = nearest_chip_m(samples, fit_rows, check_rows) < chip_sides_m(samples, fit_rows)
     dropped = {"no label": int((~labelled).sum()), "overlaps the validation part": int(overlaps.sum())}
     if overlaps.all():
         raise InputError(f"task {task.name}: no chip is left to train on beside {len(check_rows)} to validate; dropped: {dropped}")
