@@ -20,6 +20,7 @@ from rsfm_jax.export.description import describe_model
 from rsfm_jax.export.weights import encoder_state_dict, pretraining_state_dict
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import abstract_model, merge
+from rsfm_jax.models.one_image import one_image_batch
 from rsfm_jax.models.spec import slot_key
 from rsfm_jax.models.tokenizer import WaveLinears
 from rsfm_jax.models.torch_names import Arrays
@@ -172,15 +173,12 @@ def one_image(slot: Slot, choice: Choice, pixels: np.ndarray | None = None, colu
     """
     assert choice.pixels
     assert choice.gsd_m
-    (height, width), gsd_m, B = choice.pixels, choice.gsd_m, 1 if pixels is None else len(pixels)
+    (height, width), B = choice.pixels, 1 if pixels is None else len(pixels)
     planes = np.zeros((B, height, width, len(slot.bands)), np.float32)
     valid = np.ones(planes.shape, bool) if pixels is None else np.zeros(planes.shape, bool)
     if pixels is not None:
         planes[..., list(columns)], valid[..., list(columns)] = pixels, True
-    grid_m = np.array([[-width / 2 * gsd_m, height / 2 * gsd_m, gsd_m, gsd_m]], np.float32).repeat(B, axis=0)
-    time = np.array([_known(choice.acquired)], np.float32).repeat(B, axis=0)
-    place = {"geosot": np.zeros((B, 256), np.uint8), "lonlat_deg": np.zeros((B, 3), np.float32)}
-    return {"members": [{"pixels": planes, "valid": valid, "grid_m": grid_m, "time": time}], "place": place}
+    return one_image_batch([(planes, valid)], choice.gsd_m, _known(choice.acquired))
 
 
 def _known(acquired: str | None) -> tuple[float, float, float]:

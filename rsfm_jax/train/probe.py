@@ -17,6 +17,7 @@ import numpy as np
 from rsfm_jax.config import Config
 from rsfm_jax.errors import InputError
 from rsfm_jax.models.build import Params, merge
+from rsfm_jax.models.one_image import one_image_batch
 from rsfm_jax.models.spec import RANDOM_BANDS, slot_key, token_layout
 from rsfm_jax.nn.placing import placed_by
 from rsfm_jax.parallel.sharding import batch_sharding, placement, replicated
@@ -87,7 +88,7 @@ def make_probe(config: Config, program: Program, data: ProbeSet) -> Callable[[Pa
 
     encoder = jax.jit(encode, out_shardings=replicated(mesh))
     scorer = jax.jit(lambda parts: score(jnp.concatenate(parts), data), out_shardings=replicated(mesh))
-    chunks = _chunks(program, data, tokens.members, tokens.columns)
+    chunks = _chunks(program, data, tokens.columns)
     return lambda params: scorer([encoder(params, chunk) for chunk in chunks])
 
 
@@ -116,24 +117,16 @@ def score(features_XD: jax.Array, data: ProbeSet) -> Figures:
     return {name: (jnp.argmax(guess, axis=1) == truth).mean() for name, guess in (("probe_knn", votes), ("probe_linear", linear))}
 
 
-def _chunks(
-    program: Program, data: ProbeSet, members: tuple[int, ...], columns: tuple[tuple[int, ...] | None, ...]
-) -> list[dict[str, Any]]:
+def _chunks(program: Program, data: ProbeSet, columns: tuple[tuple[int, ...] | None, ...]) -> list[dict[str, Any]]:
     """The set in batches on the mesh, the last one padded."""
     placed, mesh = batch_sharding(program.mesh), program.mesh
     rows = _CHUNK * mesh.shape["data"] * mesh.shape["fsdp"]
-    chunks, half_m = [], data.slot.pixels * data.slot.gsd_m / 2
+    chunks = []
     for start in range(0, len(data.labels), rows):
         pixels, valid = (_padded(x[start : start + rows], rows) for x in (data.pixels, data.valid))
-        grid_m = np.tile(np.array([-half_m, half_m, data.slot.gsd_m, data.slot.gsd_m], np.float32), (rows, 1))
-        parts = []
-        for _, chosen in zip(members, columns, strict=True):
-            bands = list(chosen) if chosen is not None else [i % pixels.shape[-1] for i in range(RANDOM_BANDS)]
-            parts.append(
-                {"pixels": pixels[..., bands], "valid": valid[..., bands], "grid_m": grid_m, "time": np.zeros((rows, 3), np.float32)}
-            )
-        place = {"geosot": np.zeros((rows, 256), np.uint8), "lonlat_deg": np.zeros((rows, 3), np.float32)}
-        batch = {"members": parts, "place": place}
+        drawn = [i % pixels.shape[-1] for i in range(RANDOM_BANDS)]
+        bands = [drawn if chosen is None else list(chosen) for chosen in columns]
+        batch = one_image_batch([(pixels[..., b], valid[..., b]) for b in bands], data.slot.gsd_m)
         chunks.append(jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, placed, lambda index, x=x: x[index]), batch))
     return chunks
 
