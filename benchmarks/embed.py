@@ -32,9 +32,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.front_doors import ROOT
 from rsfm_jax.errors import InputError, exit_code
-from rsfm_jax.evaluate.embed import embed_chips, embed_scene, map_scene
-from rsfm_jax.evaluate.reading import SceneInput
-from rsfm_jax.evaluate.windows import WindowPlan
+from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene, map_scene
+from rsfm_jax.evaluate.scenes.reading import SceneInput
+from rsfm_jax.evaluate.scenes.windows import WindowPlan
 from rsfm_jax.sensors import get_sensor
 from rsfm_jax.torch.modeling_rsfm import FORMAT_VERSION, RSFMEncoder
 

@@ -15,6 +15,7 @@ from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.export.checkpoint import read_checkpoint
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import Params, abstract_model, init_params, merge
+from rsfm_jax.models.one_image import one_image_batch
 from rsfm_jax.models.spec import ModelSpec, model_spec
 
 Features = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -61,7 +62,7 @@ def _features(spec: ModelSpec, params: Params, dataset: Dataset, scene: Scene, l
             pixels = np.where(valid, (windows - mean_C) / std_C, 0).astype(np.float32)
             missing = _CHUNK - len(pixels)
             pixels, valid = (np.pad(x, ((0, missing), *[(0, 0)] * 3)) for x in (pixels, valid))
-            parts.append(np.asarray(encode(_batch(slot, pixels, valid)))[: _CHUNK - missing])
+            parts.append(np.asarray(encode(one_image_batch([(pixels, valid)], slot.gsd_m)))[: _CHUNK - missing])
         return np.concatenate(parts)
 
     return features_of
@@ -71,14 +72,6 @@ def _windows(scene: Scene, rows: np.ndarray, columns: np.ndarray, slot: Slot) ->
     offsets = np.arange(slot.pixels) - BEFORE_PX
     at = (rows[:, None, None] + offsets[:, None], columns[:, None, None] + offsets)
     return scene.image[at], np.broadcast_to(scene.valid[at][..., None], (*at[0].shape[:1], slot.pixels, slot.pixels, len(slot.bands)))
-
-
-def _batch(slot: Slot, pixels: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
-    half_m = slot.pixels * slot.gsd_m / 2
-    grid_m = np.broadcast_to(np.array([-half_m, half_m, slot.gsd_m, slot.gsd_m], np.float32), (len(pixels), 4))
-    place = {"geosot": np.zeros((len(pixels), 256), np.uint8), "lonlat_deg": np.zeros((len(pixels), 3), np.float32)}
-    member = {"pixels": pixels, "valid": valid, "grid_m": grid_m, "time": np.zeros((len(pixels), 3), np.float32)}
-    return {"members": [member], "place": place}
 
 
 def _pixel_features(model: Any, layout: Layout, batch: dict[str, Any]) -> jax.Array:

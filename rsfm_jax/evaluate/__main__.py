@@ -47,7 +47,7 @@ def _embed(kind: str) -> int:
     if _TASK.value:
         raise InputError("--task and --embed: give one of them")
     _need("torch", "pyarrow")
-    from rsfm_jax.evaluate.embed_folder import embed_folder  # imports torch
+    from rsfm_jax.evaluate.scenes.embed_folder import embed_folder  # imports torch
 
     options = {"device": _DEVICE.value}
     if kind == "chips":

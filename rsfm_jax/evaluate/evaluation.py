@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from rsfm_jax.errors import InputError, first_line
-from rsfm_jax.evaluate.features import Model, check_model, load_model
+from rsfm_jax.evaluate.networks.segment import segmentation_rows
 from rsfm_jax.evaluate.plots import make_figures
+from rsfm_jax.evaluate.probing.features import Model, check_model, load_model
 from rsfm_jax.evaluate.report import CACHE, check_out, write_report
 from rsfm_jax.evaluate.runner import describe, probe_rows, summarise
-from rsfm_jax.evaluate.segment import segmentation_rows
-from rsfm_jax.evaluate.sides import make_splits
-from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.sides import make_splits
+from rsfm_jax.evaluate.samples.sources import read_samples
+from rsfm_jax.evaluate.tasks.task import read_task
 
 
 def evaluate(

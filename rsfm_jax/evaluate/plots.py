@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 import numpy as np
 
 from rsfm_jax.evaluate.runner import Examples
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.tasks.task import Task
 from rsfm_jax.sensors import SENSORS
 
 

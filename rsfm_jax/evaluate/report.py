@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.runner import KEYS
-from rsfm_jax.evaluate.tasks import LESS_IS_BETTER
+from rsfm_jax.evaluate.tasks.task import LESS_IS_BETTER
 
 RESULTS, ROWS, PAGE = "results.json", "rows.csv", "report.html"
 CACHE = "features"  # folder of features that were computed already

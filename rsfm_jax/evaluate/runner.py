@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.aggregate import over_seeds, transfer_table
-from rsfm_jax.evaluate.features import FeatureSet, Model, baseline_features, encoder_features, random_model
-from rsfm_jax.evaluate.probe_models import BASELINE
-from rsfm_jax.evaluate.probes import Samples as ProbeSamples
-from rsfm_jax.evaluate.probes import fit_probe, probe
-from rsfm_jax.evaluate.samples import Samples
-from rsfm_jax.evaluate.splits import Split
-from rsfm_jax.evaluate.tasks import LESS_IS_BETTER, Task, Transfer
+from rsfm_jax.evaluate.figures.aggregate import over_seeds, transfer_table
+from rsfm_jax.evaluate.probing.features import FeatureSet, Model, baseline_features, encoder_features, random_model
+from rsfm_jax.evaluate.probing.probe_models import BASELINE
+from rsfm_jax.evaluate.probing.probes import Samples as ProbeSamples
+from rsfm_jax.evaluate.probing.probes import fit_probe, probe
+from rsfm_jax.evaluate.probing.splits import Split
+from rsfm_jax.evaluate.samples.samples import Samples
+from rsfm_jax.evaluate.tasks.task import LESS_IS_BETTER, Task, Transfer
 
 KEYS = ("features", "layer", "pooling", "probe", "mode", "per_class")
 EXAMPLES = 12  # chips of the test side whose predictions are shown

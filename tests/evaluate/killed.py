@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from rsfm_jax.evaluate import cog
-from rsfm_jax.evaluate.embed import embed_scene
+from rsfm_jax.evaluate.scenes import cog
+from rsfm_jax.evaluate.scenes.embed import embed_scene
 from tests.evaluate.scenes import make_scene
 
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from benchmarks.embed import write_model
-from rsfm_jax.evaluate.reading import SceneInput
+from rsfm_jax.evaluate.scenes.reading import SceneInput
 from tests.helpers import write_geotiff
 
 SENSOR, BANDS, PATCH, WIDTH = "sentinel2_l3a", ("B02", "B03", "B04", "B08"), 4, 16

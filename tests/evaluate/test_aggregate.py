@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.aggregate import over_seeds, transfer_table
+from rsfm_jax.evaluate.figures.aggregate import over_seeds, transfer_table
 
 
 def row(probe: str, seed: int, **figures: object) -> dict[str, object]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.baselines import raw_pixels, window_statistics
+from rsfm_jax.evaluate.probing.baselines import raw_pixels, window_statistics
 
 
 def test_all_observed():

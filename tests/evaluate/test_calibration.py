@@ -8,7 +8,7 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 calibration_of = pytest.importorskip("torchmetrics.functional.classification").multiclass_calibration_error
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.calibration import expected_calibration_error, probabilistic  # noqa: E402
+from rsfm_jax.evaluate.figures.calibration import expected_calibration_error, probabilistic  # noqa: E402
 
 
 def test_scores_by_hand():

@@ -7,8 +7,8 @@ pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.sources import read_samples
+from rsfm_jax.evaluate.tasks.task import read_task
 from tests.evaluate.small_catalogue import NAME, chips, write_catalogue
 from tests.evaluate.small_scene import write_task
 

@@ -21,7 +21,7 @@ from rasterio import warp  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.embed import embed_chips, embed_scene, map_scene  # noqa: E402
+from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene, map_scene  # noqa: E402
 from rsfm_jax.ingest.scenes import read_scenes  # noqa: E402
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder  # noqa: E402
 from tests.evaluate.scenes import BANDS, GSD, LEFT, PATCH, SENSOR, TOP, WIDTH, digital_numbers, make_model, make_scene, physical  # noqa: E402
@@ -192,7 +192,8 @@ def test_chips_go_on_after_an_interruption(tmp_path, model):
     described = make_scene(tmp_path, 64, 40)
     embed_chips(model, described, tmp_path / "whole.parquet")
     script = (
-        "import os, signal, sys, pathlib; from rsfm_jax.evaluate import embed, pieces; from rsfm_jax.evaluate.reading import SceneInput\n"
+        "import os, signal, sys, pathlib; from rsfm_jax.evaluate.scenes import embed, pieces\n"
+        "from rsfm_jax.evaluate.scenes.reading import SceneInput\n"
         "commit = pieces.Pieces.commit\n"
         "def dying(self, *a):\n    if self.done == 2: os.kill(os.getpid(), signal.SIGKILL)\n    commit(self, *a)\n"
         "pieces.Pieces.commit = dying\n"

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.embed_folder import embed_folder
+from rsfm_jax.evaluate.scenes.embed_folder import embed_folder
 from tests.evaluate.scenes import BANDS, make_model
 from tests.helpers import assert_refused, run_door
 

@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.evaluation import evaluate
-from rsfm_jax.evaluate.sides import make_splits
-from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.sides import make_splits
+from rsfm_jax.evaluate.samples.sources import read_samples
+from rsfm_jax.evaluate.tasks.task import read_task
 from tests.evaluate.small_catalogue import NAME, write_catalogue
 from tests.evaluate.small_scene import image, points, write_labels, write_model, write_scene, write_task
 

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Py
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate import features  # noqa: E402
-from rsfm_jax.evaluate.features import Model, baseline_features, encoder_features, load_model, random_model  # noqa: E402
-from rsfm_jax.evaluate.samples import Chips, Ground, Input  # noqa: E402
-from rsfm_jax.evaluate.tasks import Baselines, Encoding  # noqa: E402
+from rsfm_jax.evaluate.probing import features  # noqa: E402
+from rsfm_jax.evaluate.probing.features import Model, baseline_features, encoder_features, load_model, random_model  # noqa: E402
+from rsfm_jax.evaluate.samples.samples import Chips, Ground, Input  # noqa: E402
+from rsfm_jax.evaluate.tasks.task import Baselines, Encoding  # noqa: E402
 from tests.evaluate.small_scene import write_model  # noqa: E402
 from tests.torch_side.small_encoder import RGBN, small_encoder  # noqa: E402
 

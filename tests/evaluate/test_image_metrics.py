@@ -9,7 +9,7 @@ library = pytest.importorskip("torchmetrics.functional.image", reason="the extra
 from scipy.ndimage import correlate1d  # noqa: E402
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.image_metrics import ergas, image_figures, psnr, sam_deg, ssim  # noqa: E402
+from rsfm_jax.evaluate.figures.image_metrics import ergas, image_figures, psnr, sam_deg, ssim  # noqa: E402
 
 
 @pytest.fixture

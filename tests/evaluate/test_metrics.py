@@ -9,7 +9,7 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 from sklearn import metrics as library
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.metrics import Confusion, classification, multilabel, recall_at_k, regression
+from rsfm_jax.evaluate.figures.metrics import Confusion, classification, multilabel, recall_at_k, regression
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_retrieval_equals_a_sort_and_constant_embeddings_earn_nothing(monkeypatc
     order = np.argsort(-cosine, axis=1)
     expected = {f"recall_at_{k}": np.mean([i in order[i, :k] for i in range(30)]) for k in (1, 5, 10)}
     assert 0 < expected["recall_at_1"] < expected["recall_at_10"]
-    monkeypatch.setattr("rsfm_jax.evaluate.metrics.QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr("rsfm_jax.evaluate.figures.metrics.QUERIES_AT_ONCE", 7)
     found = recall_at_k(queries, gallery, relevant)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     same = recall_at_k(np.tile(gallery[:1], (30, 1)), np.tile(gallery[:1], (30, 1)), relevant)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.pieces import open_pieces
+from rsfm_jax.evaluate.scenes.pieces import open_pieces
 
 ARGUMENTS = {"model": "abc", "windows": {"side": 16, "overlap": 4}, "names": ("a", "b")}
 
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_two_processes_do_not_write_the_same_output(tmp_path):
     out = tmp_path / "out.tif"
     code = (
-        "import sys, pathlib; from rsfm_jax.errors import InputError; from rsfm_jax.evaluate.pieces import open_pieces\n"
+        "import sys, pathlib; from rsfm_jax.errors import InputError; from rsfm_jax.evaluate.scenes.pieces import open_pieces\n"
         "try:\n    open_pieces(pathlib.Path(sys.argv[1]), {}).__enter__()\nexcept InputError as error:\n    print(error)\n"
     )
     with open_pieces(out, {}) as pieces:

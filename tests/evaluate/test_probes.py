@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate import probe_models
-from rsfm_jax.evaluate.probes import Samples, fit_probe, probe
+from rsfm_jax.evaluate.probing import probe_models
+from rsfm_jax.evaluate.probing.probes import Samples, fit_probe, probe
 
 NAMES = ("linear", "knn", "forest", "mlp")
 

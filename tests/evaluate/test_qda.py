@@ -13,9 +13,9 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate import qda
-from rsfm_jax.evaluate.calibration import probabilistic
-from rsfm_jax.evaluate.qda import Prior, empirical_prior, fit_qda
+from rsfm_jax.evaluate.figures.calibration import probabilistic
+from rsfm_jax.evaluate.probing import qda
+from rsfm_jax.evaluate.probing.qda import Prior, empirical_prior, fit_qda
 
 F, K = 4, 3
 

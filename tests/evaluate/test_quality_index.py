@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Py
 library = pytest.importorskip("torchmetrics.functional.image", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.quality_index import hypercomplex_product, q2n, uqi  # noqa: E402
+from rsfm_jax.evaluate.figures.quality_index import hypercomplex_product, q2n, uqi  # noqa: E402
 
 
 def pair(bands: int, side: int = 8, noise: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:

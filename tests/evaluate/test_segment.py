@@ -11,14 +11,14 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 
 from rsfm_jax.errors import InputError  # noqa: E402
 from rsfm_jax.evaluate.evaluation import evaluate  # noqa: E402
-from rsfm_jax.evaluate.metrics import classification  # noqa: E402
-from rsfm_jax.evaluate.samples import NO_LABEL  # noqa: E402
-from rsfm_jax.evaluate.segment import PixelsOnly  # noqa: E402
-from rsfm_jax.evaluate.sides import make_splits  # noqa: E402
-from rsfm_jax.evaluate.sources import read_samples  # noqa: E402
-from rsfm_jax.evaluate.tasks import read_task  # noqa: E402
-from rsfm_jax.evaluate.training import Side, predict, train, validation_part  # noqa: E402
-from rsfm_jax.evaluate.unet import PixelLinear, Standardise, UNet  # noqa: E402
+from rsfm_jax.evaluate.figures.metrics import classification  # noqa: E402
+from rsfm_jax.evaluate.networks.segment import PixelsOnly  # noqa: E402
+from rsfm_jax.evaluate.networks.training import Side, predict, train, validation_part  # noqa: E402
+from rsfm_jax.evaluate.networks.unet import PixelLinear, Standardise, UNet  # noqa: E402
+from rsfm_jax.evaluate.samples.samples import NO_LABEL  # noqa: E402
+from rsfm_jax.evaluate.samples.sides import make_splits  # noqa: E402
+from rsfm_jax.evaluate.samples.sources import read_samples  # noqa: E402
+from rsfm_jax.evaluate.tasks.task import read_task  # noqa: E402
 from tests.evaluate.small_scene import image, write_labels, write_model, write_scene, write_task  # noqa: E402
 
 SOURCE = {
@@ -142,8 +142,8 @@ def test_balanced_weights_help_a_rare_class(read):
 
 def test_patience_ends_a_run(read, monkeypatch):
     task, samples, split = read()
-    looks = []
-    monkeypatch.setattr("rsfm_jax.evaluate.training._mean_iou", lambda *_: looks.append(0) or [0.1, 0.5, 0.4, 0.5, 0.9][len(looks) - 1])
+    looks, scores = [], [0.1, 0.5, 0.4, 0.5, 0.9]
+    monkeypatch.setattr("rsfm_jax.evaluate.networks.training._mean_iou", lambda *_: looks.append(0) or scores[len(looks) - 1])
     *_, score, step, _ = trained(task, samples, split, 100, patience=2)
     assert (score, step, len(looks)) == (0.5, 10, 4)  # an equal look is no better one
 

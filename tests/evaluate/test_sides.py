@@ -7,9 +7,9 @@ pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.samples import Chips, Ground, Input, Samples
-from rsfm_jax.evaluate.sides import make_splits
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.samples import Chips, Ground, Input, Samples
+from rsfm_jax.evaluate.samples.sides import make_splits
+from rsfm_jax.evaluate.tasks.task import read_task
 from tests.evaluate.small_scene import write_task
 
 SIDE = 4

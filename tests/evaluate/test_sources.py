@@ -13,9 +13,9 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 from rasterio import warp
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
-from rsfm_jax.evaluate.sources import read_samples
-from rsfm_jax.evaluate.tasks import read_task
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.samples.sources import read_samples
+from rsfm_jax.evaluate.tasks.task import read_task
 from tests.evaluate.small_scene import (
     CLASSES,
     FIELD,

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.splits import few_shot, group_transfer, scene_split, spatial_blocks
+from rsfm_jax.evaluate.probing.splits import few_shot, group_transfer, scene_split, spatial_blocks
 
 SEASONS = np.array(["winter", "winter", "summer", "summer", "winter"])
 SCENES = np.array(["a", "b", "c", "c", "a"])

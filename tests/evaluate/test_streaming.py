@@ -1,6 +1,6 @@
 """Scenes streamed through encoders: blends against direct results and brute force, gaps, bounded memory.
 
-Legend: as `rsfm_jax.evaluate.streaming`.
+Legend: as `rsfm_jax.evaluate.scenes.streaming`.
 """
 
 import pathlib
@@ -13,10 +13,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
 from rsfm_jax.errors import InputError  # noqa: E402
-from rsfm_jax.evaluate.pieces import open_pieces  # noqa: E402
-from rsfm_jax.evaluate.reading import SceneInput, WindowReader  # noqa: E402
-from rsfm_jax.evaluate.streaming import BlendBand, Cells, Encode, stream_scene  # noqa: E402
-from rsfm_jax.evaluate.windows import WindowPlan, blend_weights  # noqa: E402
+from rsfm_jax.evaluate.scenes.pieces import open_pieces  # noqa: E402
+from rsfm_jax.evaluate.scenes.reading import SceneInput, WindowReader  # noqa: E402
+from rsfm_jax.evaluate.scenes.streaming import BlendBand, Cells, Encode, stream_scene  # noqa: E402
+from rsfm_jax.evaluate.scenes.windows import WindowPlan, blend_weights  # noqa: E402
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder  # noqa: E402
 from tests.evaluate.scenes import BANDS, PATCH, SENSOR, WIDTH, digital_numbers, make_model, make_scene, physical  # noqa: E402
 

@@ -10,8 +10,8 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 pytest.importorskip("geopandas", reason="the extra that evaluates is not installed")
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.task_sources import Points, Rasters
-from rsfm_jax.evaluate.tasks import Blocks, Task, read_task
+from rsfm_jax.evaluate.tasks.task import Blocks, Task, read_task
+from rsfm_jax.evaluate.tasks.task_sources import Points, Rasters
 from tests.evaluate.small_scene import CLASSES, points, task, write_task
 
 

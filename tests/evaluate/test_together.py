@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("sklearn", reason="the extra that evaluates is not installed")
 
-from rsfm_jax.evaluate.aggregate import over_seeds, transfer_table
-from rsfm_jax.evaluate.probes import Samples, probe
-from rsfm_jax.evaluate.splits import group_transfer, scene_split, spatial_blocks
+from rsfm_jax.evaluate.figures.aggregate import over_seeds, transfer_table
+from rsfm_jax.evaluate.probing.probes import Samples, probe
+from rsfm_jax.evaluate.probing.splits import group_transfer, scene_split, spatial_blocks
 
 
 def test_a_transfer_matrix_shows_that_seasons_differ():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.windows import WindowPlan, blend_weights
+from rsfm_jax.evaluate.scenes.windows import WindowPlan, blend_weights
 
 SIZES = [
     (100, 100, 4, 32, 8),

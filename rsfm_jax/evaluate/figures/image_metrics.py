@@ -17,8 +17,8 @@ from torchmetrics.functional.image import (
 )
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_positive, same_images
-from rsfm_jax.evaluate.quality_index import BLOCK_PX, q2n, uqi
+from rsfm_jax.evaluate.figures.checks import must_be_positive, same_images
+from rsfm_jax.evaluate.figures.quality_index import BLOCK_PX, q2n, uqi
 
 SSIM_WINDOW_PX = 11  # with a standard deviation of 1.5 pixels
 

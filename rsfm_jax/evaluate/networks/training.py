@@ -14,11 +14,11 @@ from torch import nn
 import torch.nn.functional as F
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.features import member
-from rsfm_jax.evaluate.metrics import Confusion
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples, chip_sides_m, nearest_chip_m
-from rsfm_jax.evaluate.splits import Split, scene_split
-from rsfm_jax.evaluate.tasks import Encoding, Task, Training
+from rsfm_jax.evaluate.figures.metrics import Confusion
+from rsfm_jax.evaluate.probing.features import member
+from rsfm_jax.evaluate.probing.splits import Split, scene_split
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples, chip_sides_m, nearest_chip_m
+from rsfm_jax.evaluate.tasks.task import Encoding, Task, Training
 
 CLIP_NORM = 1.0
 

@@ -5,11 +5,11 @@ import pathlib
 import numpy as np
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.catalogue import read_catalogue
-from rsfm_jax.evaluate.points import read_points
-from rsfm_jax.evaluate.rasters import read_rasters
-from rsfm_jax.evaluate.samples import Samples
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.catalogue import read_catalogue
+from rsfm_jax.evaluate.samples.points import read_points
+from rsfm_jax.evaluate.samples.rasters import read_rasters
+from rsfm_jax.evaluate.samples.samples import Samples
+from rsfm_jax.evaluate.tasks.task import Task
 
 READERS = {"rasters": read_rasters, "points": read_points, "tfds": read_catalogue}
 

@@ -12,8 +12,8 @@ import pathlib
 import numpy as np
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.samples import MIN_VALID_SHARE, Chips, Columns, Ground, Input, blocks_of_ground, draw
-from rsfm_jax.evaluate.task_sources import Imagery
+from rsfm_jax.evaluate.samples.samples import MIN_VALID_SHARE, Chips, Columns, Ground, Input, blocks_of_ground, draw
+from rsfm_jax.evaluate.tasks.task_sources import Imagery
 from rsfm_jax.geo import Rect, year_and_day
 from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.raster import BandRaster, OpenScene, open_scene, to_lonlat

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_finite, must_be_positive
+from rsfm_jax.evaluate.figures.checks import must_be_finite, must_be_positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.pieces import Pieces
-from rsfm_jax.evaluate.reading import WindowReader
-from rsfm_jax.evaluate.windows import WindowPlan, blend_weights
+from rsfm_jax.evaluate.scenes.pieces import Pieces
+from rsfm_jax.evaluate.scenes.reading import WindowReader
+from rsfm_jax.evaluate.scenes.windows import WindowPlan, blend_weights
 
 Encode = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""``encode(values, valid, grid_m, footprint_deg, time)``, see `rsfm_jax.evaluate.reading.Windows`, to (B, D, g, g)."""
+"""``encode(values, valid, grid_m, footprint_deg, time)``, see `rsfm_jax.evaluate.scenes.reading.Windows`, to (B, D, g, g)."""
 
 
 @dataclasses.dataclass(frozen=True)

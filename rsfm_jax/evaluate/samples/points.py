@@ -8,11 +8,11 @@ from rasterio import warp
 from rasterio.crs import CRS
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
-from rsfm_jax.evaluate.labels import existing, system_of, to_targets
-from rsfm_jax.evaluate.samples import Samples, has_label
-from rsfm_jax.evaluate.task_sources import Points
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.imagery import Image, Places, cut, open_images
+from rsfm_jax.evaluate.samples.labels import existing, system_of, to_targets
+from rsfm_jax.evaluate.samples.samples import Samples, has_label
+from rsfm_jax.evaluate.tasks.task import Task
+from rsfm_jax.evaluate.tasks.task_sources import Points
 
 
 def read_points(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:

@@ -17,9 +17,9 @@ import shapely
 import torch
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.pieces import Arrays, Pieces
-from rsfm_jax.evaluate.reading import WindowReader
-from rsfm_jax.evaluate.streaming import Encode, batched
+from rsfm_jax.evaluate.scenes.pieces import Arrays, Pieces
+from rsfm_jax.evaluate.scenes.reading import WindowReader
+from rsfm_jax.evaluate.scenes.streaming import Encode, batched
 
 _BOUNDS = ("left", "bottom", "right", "top")
 

@@ -17,11 +17,11 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.calibration import probabilistic
-from rsfm_jax.evaluate.checks import must_be_finite
-from rsfm_jax.evaluate.metrics import classification, multilabel, regression
-from rsfm_jax.evaluate.probe_models import BASELINE, STRENGTHS, Kind, fit_model, make_model, outputs_of
-from rsfm_jax.evaluate.splits import few_shot
+from rsfm_jax.evaluate.figures.calibration import probabilistic
+from rsfm_jax.evaluate.figures.checks import must_be_finite
+from rsfm_jax.evaluate.figures.metrics import classification, multilabel, regression
+from rsfm_jax.evaluate.probing.probe_models import BASELINE, STRENGTHS, Kind, fit_model, make_model, outputs_of
+from rsfm_jax.evaluate.probing.splits import few_shot
 
 
 @dataclasses.dataclass(frozen=True)

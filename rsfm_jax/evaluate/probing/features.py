@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.baselines import raw_pixels, window_statistics
-from rsfm_jax.evaluate.samples import Chips, Input
-from rsfm_jax.evaluate.tasks import Baselines, Encoding
+from rsfm_jax.evaluate.probing.baselines import raw_pixels, window_statistics
+from rsfm_jax.evaluate.samples.samples import Chips, Input
+from rsfm_jax.evaluate.tasks.task import Baselines, Encoding
 from rsfm_jax.torch.features import layer_grids
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder
 

@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.samples import MIN_VALID_SHARE, Chips, Input, Samples, draw
-from rsfm_jax.evaluate.task_sources import Catalogue
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.samples import MIN_VALID_SHARE, Chips, Input, Samples, draw
+from rsfm_jax.evaluate.tasks.task import Task
+from rsfm_jax.evaluate.tasks.task_sources import Catalogue
 from rsfm_jax.ingest.statistics import RangeCheck
 from rsfm_jax.sensors import get_sensor
 

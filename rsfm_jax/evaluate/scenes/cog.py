@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from rasterio.shutil import copy as copy_raster
 
-from rsfm_jax.evaluate.reading import CACHE_BYTES
+from rsfm_jax.evaluate.scenes.reading import CACHE_BYTES
 from rsfm_jax.ingest.raster import pixels_window
 
 _BLOCK_BYTES = 16 * 2**20  # of all bands together: a COG's bands are interleaved by pixel

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.chip_table import stream_chips, write_chip_table
-from rsfm_jax.evaluate.cog import Grid, write_cog
-from rsfm_jax.evaluate.pieces import open_pieces
-from rsfm_jax.evaluate.prepared import Prepared, prepare
-from rsfm_jax.evaluate.reading import SceneInput
-from rsfm_jax.evaluate.streaming import Cells, Encode, stream_scene
+from rsfm_jax.evaluate.scenes.chip_table import stream_chips, write_chip_table
+from rsfm_jax.evaluate.scenes.cog import Grid, write_cog
+from rsfm_jax.evaluate.scenes.pieces import open_pieces
+from rsfm_jax.evaluate.scenes.prepared import Prepared, prepare
+from rsfm_jax.evaluate.scenes.reading import SceneInput
+from rsfm_jax.evaluate.scenes.streaming import Cells, Encode, stream_scene
 from rsfm_jax.ingest.scenes import Scene
 
 MAP_NODATA = 255
@@ -133,7 +133,7 @@ def embed_chips(
     Args:
       model_folder: An exported encoder.
       scene: As `embed_scene` takes it.
-      out: The table to write; `rsfm_jax.evaluate.chip_table.write_chip_table` lists its columns.
+      out: The table to write; `rsfm_jax.evaluate.scenes.chip_table.write_chip_table` lists its columns.
       chip_px: Chip side; a multiple of the patch; None: the side of the chips that the model was trained on.
       min_valid_share: Chips with a smaller share of valid values are dropped and counted; greater than 0.
       patch: As `embed_scene` takes it.

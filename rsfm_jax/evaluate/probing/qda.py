@@ -23,7 +23,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import gammaln, logsumexp
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_finite, must_be_positive
+from rsfm_jax.evaluate.figures.checks import must_be_finite, must_be_positive
 
 NUMBERS_AT_ONCE = 2**22  # of the covariances of samples that are factored together
 

@@ -8,11 +8,11 @@ import pathlib
 import numpy as np
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.imagery import Image, Places, cut, open_images
-from rsfm_jax.evaluate.labels import attribute, existing, label_map, labels_of, read_shapes, to_targets
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples, has_label
-from rsfm_jax.evaluate.task_sources import Rasters
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.imagery import Image, Places, cut, open_images
+from rsfm_jax.evaluate.samples.labels import attribute, existing, label_map, labels_of, read_shapes, to_targets
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples, has_label
+from rsfm_jax.evaluate.tasks.task import Task
+from rsfm_jax.evaluate.tasks.task_sources import Rasters
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, columns, targets and shapes, each (N,)
 

@@ -18,10 +18,10 @@ from rasterio.errors import CRSError
 from rasterio.features import rasterize
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.imagery import Image
-from rsfm_jax.evaluate.samples import NO_LABEL
-from rsfm_jax.evaluate.task_sources import Labels
-from rsfm_jax.evaluate.tasks import Task
+from rsfm_jax.evaluate.samples.imagery import Image
+from rsfm_jax.evaluate.samples.samples import NO_LABEL
+from rsfm_jax.evaluate.tasks.task import Task
+from rsfm_jax.evaluate.tasks.task_sources import Labels
 from rsfm_jax.ingest.raster import reading
 
 

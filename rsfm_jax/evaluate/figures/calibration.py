@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import brier_score_loss, log_loss
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_finite
+from rsfm_jax.evaluate.figures.checks import must_be_finite
 
 
 def probabilistic(target: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.embed import embed_chips, embed_scene
+from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene
 from rsfm_jax.ingest.scenes import Scene, read_scenes
 
 SUMMARY = "summary.json"
@@ -34,7 +34,7 @@ def embed_folder(
       names: The scenes wanted; empty: all whose sensor the model knows, the others are named in the summary.
       bands: The bands given to the model; empty: those that the model's one input of the sensor and the scene have in common.
       say: Told of each scene as it is done.
-      **options: Of `rsfm_jax.evaluate.embed.embed_scene` or `embed_chips`.
+      **options: Of `rsfm_jax.evaluate.scenes.embed.embed_scene` or `embed_chips`.
 
     Returns:
       The content of summary.json: ``scenes``, for each the summary of its embedding, and ``left_out`` with reasons.

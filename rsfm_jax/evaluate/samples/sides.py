@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.samples import Ground, Samples, chip_sides_m, nearest_chip_m
-from rsfm_jax.evaluate.splits import Split, group_transfer, scene_split, spatial_blocks
-from rsfm_jax.evaluate.tasks import Blocks, Column, Spatial, Task, Transfer
+from rsfm_jax.evaluate.probing.splits import Split, group_transfer, scene_split, spatial_blocks
+from rsfm_jax.evaluate.samples.samples import Ground, Samples, chip_sides_m, nearest_chip_m
+from rsfm_jax.evaluate.tasks.task import Blocks, Column, Spatial, Task, Transfer
 
 
 def make_splits(task: Task, samples: Samples) -> list[Split]:

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.pieces import Pieces
-from rsfm_jax.evaluate.reading import SceneInput, WindowReader
-from rsfm_jax.evaluate.streaming import Encode
-from rsfm_jax.evaluate.windows import WindowPlan
+from rsfm_jax.evaluate.scenes.pieces import Pieces
+from rsfm_jax.evaluate.scenes.reading import SceneInput, WindowReader
+from rsfm_jax.evaluate.scenes.streaming import Encode
+from rsfm_jax.evaluate.scenes.windows import WindowPlan
 from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.torch.modeling_rsfm import Encoded, RSFMEncoder
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, r2_score
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_finite
+from rsfm_jax.evaluate.figures.checks import must_be_finite
 
 QUERIES_AT_ONCE = 1024  # rows of the similarity matrix that are in memory together
 TIE = 1e-9  # cosines closer than this are equal: equal embeddings may differ by the rounding of a matrix product

@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.features import Model, random_model
-from rsfm_jax.evaluate.metrics import Confusion
+from rsfm_jax.evaluate.figures.metrics import Confusion
+from rsfm_jax.evaluate.networks.training import Side, predict, train, validation_part
+from rsfm_jax.evaluate.networks.unet import SMALLEST, PixelLinear, Standardise, UNet
+from rsfm_jax.evaluate.probing.features import Model, random_model
+from rsfm_jax.evaluate.probing.splits import Split
 from rsfm_jax.evaluate.runner import EXAMPLES, Examples, Row, Say
-from rsfm_jax.evaluate.samples import NO_LABEL, Samples
-from rsfm_jax.evaluate.splits import Split
-from rsfm_jax.evaluate.tasks import Task
-from rsfm_jax.evaluate.training import Side, predict, train, validation_part
-from rsfm_jax.evaluate.unet import SMALLEST, PixelLinear, Standardise, UNet
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.tasks.task import Task
 from rsfm_jax.torch.features import layer_grids
 from rsfm_jax.torch.heads.segmentation import LinearSegmentation, PyramidSegmentation, UPerSegmentation
 from rsfm_jax.torch.tuning import prepare

@@ -9,9 +9,9 @@ import pathlib
 from typing import Literal
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.fields import parse
-from rsfm_jax.evaluate.probe_models import BASELINE, STRENGTHS
-from rsfm_jax.evaluate.task_sources import Catalogue, Points, Rasters, Value
+from rsfm_jax.evaluate.probing.probe_models import BASELINE, STRENGTHS
+from rsfm_jax.evaluate.tasks.fields import parse
+from rsfm_jax.evaluate.tasks.task_sources import Catalogue, Points, Rasters, Value
 from rsfm_jax.ingest.scenes import load_yaml
 
 FIGURES = {  # of each kind, the one that ranks first; figures in `LESS_IS_BETTER` are the better the smaller
@@ -41,7 +41,7 @@ class Spatial:
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Cross-validation over blocks of ground, as `rsfm_jax.evaluate.splits.spatial_blocks`."""
+    """Cross-validation over blocks of ground, as `rsfm_jax.evaluate.probing.splits.spatial_blocks`."""
 
     kind: Literal["blocks"]
     block_m: float
@@ -142,7 +142,7 @@ class Task:
       split: Which train and which test.
       classes: Values in the labels and their names, in order. None for regression and multilabel, and where TFDS has the names.
       ignore: Values in the labels that mean no label.
-      probes: As `rsfm_jax.evaluate.probes.probe` takes them; not for segmentation.
+      probes: As `rsfm_jax.evaluate.probing.probes.probe` takes them; not for segmentation.
       seeds: Of probes and of training.
       per_class: Numbers of labels of each class to train on; null for all.
       metrics: Figures in tables, the first one ranks; empty for all.

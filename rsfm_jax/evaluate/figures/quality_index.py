@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.checks import must_be_positive, same_images
+from rsfm_jax.evaluate.figures.checks import must_be_positive, same_images
 
 BLOCK_PX = 32
 
