@@ -77,8 +77,9 @@ def probe_rows(
     for model in models:
         say(f"features of {model.name}")
         sets += encoder_features(model, samples.chips, task.encoding, cache, device, batch)
-        untrained = random_model(model, task.seeds[0], device)
-        sets += encoder_features(untrained, samples.chips, task.encoding, cache, device, batch)
+        for seed in task.seeds:
+            untrained = encoder_features(random_model(model, seed, device), samples.chips, task.encoding, cache, device, batch)
+            sets += [dataclasses.replace(one, seed=seed) for one in untrained]
     groups = (
         samples.groups if task.inner_groups is None else np.unique(samples.column(task.inner_groups), return_inverse=True)[1].reshape(-1)
     )
@@ -87,7 +88,7 @@ def probe_rows(
         for one in sets:
             say(f"probes of {_name(one.keys)}, split {number + 1} of {len(splits)}")
             rows += _probe_one(task, samples, groups, split, one, keep_baseline=one is sets[0])
-    described = [{**one.keys, "width": one.values.shape[1], "filled": one.filled} for one in sets]
+    described = [{**one.keys, "width": one.values.shape[1], "filled": one.filled} for one in sets if one.seed in (None, task.seeds[0])]
     return rows, described, _examples(task, samples, groups, splits[0], next(one for one in sets if one.keys["layer"] is not None))
 
 
@@ -98,7 +99,8 @@ def _probe_one(task: Task, samples: Samples, groups: np.ndarray, split: Split, o
     rows = []
     for per_class in task.per_class:
         try:
-            found = probe(task.probes, task.kind, train, test, task.seeds, classes, per_class)
+            seeds = task.seeds if one.seed is None else (one.seed,)
+            found = probe(task.probes, task.kind, train, test, seeds, classes, per_class)
         except InputError as error:
             raise InputError(f"task {task.name}: split {split.keys or 'into two'}, {_name(one.keys)}: {error}") from None
         for row in found:

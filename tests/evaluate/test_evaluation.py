@@ -63,6 +63,15 @@ def test_quantities_by_hand(run, tmp_path):
     assert results["figures"] == ["rmse", "r2"]
 
 
+def test_every_seed_has_its_own_untrained_encoder(run):
+    results = run(kind="regression", classes=None, source=points(target=["height"]), metrics=["rmse"], probes=["linear"])
+    trained, untrained = (rows_of(results, name) for name in ("small", "random init of small"))
+    assert [row["seed"] for row in trained] == [row["seed"] for row in untrained] == [0, 1]
+    assert len({row["rmse"] for row in trained}) == 1
+    assert len({row["rmse"] for row in untrained}) == 2
+    assert [one["features"] for one in results["features"]].count("random init of small") == 1
+
+
 def test_folds_are_averaged_before_seeds(run):
     split = {"kind": "blocks", "block_m": 240, "folds": 3, "gap_m": 40}
     results = run(split=split, metrics=["accuracy"], source=points(), encoding={"pooling": ["token"]})
@@ -140,7 +149,7 @@ def test_the_files(run, tmp_path):
     largest = max(counts["train"], key=lambda name: counts["train"][name])
     assert frequencies["accuracy"] == pytest.approx(counts["test"][largest] / results["splits"][0]["test_n"])
     stamps = {file: file.stat().st_mtime_ns for file in (out / "features").iterdir()}
-    assert len(stamps) == 2
+    assert len(stamps) == 3  # of the model, and of an untrained encoder for each seed
     again = run(probes=["knn"], source=points(), encoding={"layers": [0, -1]})
     assert {file: file.stat().st_mtime_ns for file in (out / "features").iterdir()} == stamps
     assert {row["probe"] for row in again["rows"]} == {"knn", "class_frequencies"}

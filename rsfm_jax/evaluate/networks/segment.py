@@ -19,7 +19,7 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.figures.metrics import Confusion
 from rsfm_jax.evaluate.networks.training import Side, predict, train, validation_part
 from rsfm_jax.evaluate.networks.unet import SMALLEST, PixelLinear, Standardise, UNet
-from rsfm_jax.evaluate.probing.features import Model, random_model
+from rsfm_jax.evaluate.probing.features import UNTRAINED, Model, random_model
 from rsfm_jax.evaluate.probing.splits import Split
 from rsfm_jax.evaluate.runner import EXAMPLES, Examples, Row, Say
 from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples
@@ -62,7 +62,9 @@ class PixelsOnly(nn.Module):
         return self.net(inputs["values"], inputs["valid"])
 
 
-Build = Callable[[float], tuple[nn.Module, list[dict[str, Any]]]]  # from a learning rate to a network and its optimiser's groups
+Build = Callable[
+    [float, int], tuple[nn.Module, list[dict[str, Any]]]
+]  # from learning rate and seed to a network and its optimiser's groups
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _run(task: Task, side: Side, split: Split, contender: Contender, seed: int, 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                net, groups = contender.build(lr)
+                net, groups = contender.build(lr, seed)
             except ValueError as error:
                 raise InputError(f"task {task.name}: {contender.keys['features']}: {error}") from None
         score, step = train(net.to(side.device), groups, side, fit_rows, check_rows, how, seed, batch)
@@ -147,26 +149,26 @@ def _run(task: Task, side: Side, split: Split, contender: Contender, seed: int, 
 
 
 def _encoders(task: Task, samples: Samples, models: Sequence[Model], device: str) -> list[Contender]:
-    """Every model, and an untrained encoder of its config, in every mode."""
+    """Every model, and encoders of its config that were never trained, one for each seed, in every mode."""
     kind, how = samples.chips.inputs[0], task.training
 
-    def contender(model: Model, mode: Any) -> Contender:
+    def contender(model: Model, mode: Any, trained: bool) -> Contender:
         config = model.encoder.config
         patch = model.encoder.find_slot(kind.sensor, kind.bands, task.encoding.patch)["patch"]
 
-        def build(lr: float) -> tuple[nn.Module, list[dict[str, Any]]]:
+        def build(lr: float, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
             head = {
                 "linear": lambda: LinearSegmentation(config["width"], len(samples.names), len(task.encoding.layers)),
                 "uper": lambda: UPerSegmentation(config["width"], len(samples.names), patch),
                 "pyramid": lambda: PyramidSegmentation(config["width"], len(samples.names), patch),
             }[how.head]()
-            encoder = copy.deepcopy(model.encoder)
+            encoder = copy.deepcopy(model.encoder) if trained else random_model(model, seed, device).encoder
             return EncoderSegmentation(encoder, head, task.encoding.layers), prepare(encoder, mode, lr, head, WEIGHT_DECAY)
 
-        return Contender({"features": model.name, "probe": how.head, "mode": mode}, build)
+        name = model.name if trained else f"{UNTRAINED} of {model.name}"
+        return Contender({"features": name, "probe": how.head, "mode": mode}, build)
 
-    pairs = [one for model in models for one in (model, random_model(model, task.seeds[0], device))]
-    return [contender(model, mode) for model in pairs for mode in how.modes]
+    return [contender(model, mode, trained) for model in models for trained in (True, False) for mode in how.modes]
 
 
 def _without_encoder(task: Task, samples: Samples, split: Split, device: str) -> list[Contender]:
@@ -184,9 +186,11 @@ def _without_encoder(task: Task, samples: Samples, split: Split, device: str) ->
     return [
         Contender(
             {"features": "unet from scratch", "probe": "unet", "mode": "full"},
-            lambda lr: groups(UNet(standardise, bands, classes, task.training.unet_width), lr),
+            lambda lr, _: groups(UNet(standardise, bands, classes, task.training.unet_width), lr),
         ),
-        Contender({"features": "pixels", "probe": "linear", "mode": None}, lambda lr: groups(PixelLinear(standardise, bands, classes), lr)),
+        Contender(
+            {"features": "pixels", "probe": "linear", "mode": None}, lambda lr, _: groups(PixelLinear(standardise, bands, classes), lr)
+        ),
     ]
 
 

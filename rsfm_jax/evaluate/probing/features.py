@@ -20,6 +20,8 @@ from rsfm_jax.evaluate.tasks.task import Baselines, Encoding
 from rsfm_jax.torch.features import layer_grids
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder
 
+UNTRAINED = "random init"
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
@@ -29,11 +31,13 @@ class FeatureSet:
       keys: `features` (what made it), `layer` and `pooling`, None where they do not apply.
       values: float32 or float64 (N, F).
       filled: Values that were not observed and had to be filled or left out.
+      seed: The only one of the task's seeds that the features are for, where each seed has its own encoder; None for all of them.
     """
 
     keys: dict[str, Any]
     values: np.ndarray
     filled: int = 0
+    seed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +104,8 @@ def random_model(model: Model, seed: int, device: str) -> Model:
         tokens = [p for name, p in encoder.named_parameters() if name.split(".")[-1] in ("unknown", "cls_token") or ".slot." in name]
         for token in tokens:
             nn.init.normal_(token, std=0.02)
-    digest = hashlib.sha256(f"random init {seed} of {json.dumps(encoder.config, sort_keys=True)}".encode()).hexdigest()
-    return Model(f"random init of {model.name}", encoder.eval().to(device), digest, f"seed {seed}")
+    digest = hashlib.sha256(f"{UNTRAINED} {seed} of {json.dumps(encoder.config, sort_keys=True)}".encode()).hexdigest()
+    return Model(f"{UNTRAINED} of {model.name}", encoder.eval().to(device), digest, f"seed {seed}")
 
 
 def member(chips: Chips, kind: Input, rows: np.ndarray, encoding: Encoding, device: str) -> tuple[dict[str, Any], torch.Tensor | None]:
