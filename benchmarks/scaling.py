@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.front_doors import ROOT
+from benchmarks.pages import markdown_table, replace_between
 from rsfm_jax.errors import InputError, exit_code
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -71,40 +72,25 @@ def compiled(words: list[str], work: pathlib.Path) -> dict[str, Any]:
 def fits_table(reports: list[tuple[str, dict[str, Any]]]) -> str:
     """Rows of what fits, as Markdown."""
     columns = ("size", "topology", "chips", "sets a chip", "parameters", "moments", "batch", "activations", "total", "of HBM")
-    lines = _head(*columns, "TFLOP a step", "MiB sent", "one layer at a time")
+    rows = []
     for size, r in reports:
         where = f"{r['slices']} x {r['topology']}" if r["slices"] > 1 else r["topology"]
         mib = [f"{r[f'{name}_bytes'] / MIB:,.0f}" for name in ("params", "optimizer", "batch", "activations", "total")]
         cells = [size, where, r["chips"], r["device_batch_size"], *mib, f"{r['hbm_share']:.1%}", f"{r['flops'] / 1e12:.2f}"]
-        cells += [f"{r['collective_bytes_total'] / MIB:,.0f}", "yes" if r["gathers_one_layer"] else "NO"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{r['collective_bytes_total'] / MIB:,.0f}", "yes" if r["gathers_one_layer"] else "NO"])
+    return markdown_table((*columns, "TFLOP a step", "MiB sent", "one layer at a time"), rows)
 
 
 def scaling_table(reports: list[dict[str, Any]]) -> str:
     """Rows of weak scaling, as Markdown."""
     kinds = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute")
-    lines = _head("topology", "chips", "total", *kinds, "all MiB sent", "over 64 chips")
     base = next(r["collective_bytes_total"] for r in reports if r["chips"] == 64)
+    rows = []
     for r in reports:
         sent = [f"{r['collective_bytes'][kind] / MIB:,.1f}" for kind in kinds]
         total = r["collective_bytes_total"]
-        cells = [r["topology"], r["chips"], f"{r['total_bytes'] / MIB:,.0f}", *sent, f"{total / MIB:,.1f}", f"{total / base:.3f}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
-
-
-def _head(*names: str) -> list[str]:
-    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-
-
-def replace_between(page: str, name: str, text: str) -> str:
-    """Replaces what lies between ``<!-- name -->`` and ``<!-- end of name -->``."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    if begin not in page or end not in page:
-        raise InputError(f"{PAGE}: lacks the markers {begin} and {end}")
-    before, rest = page.split(begin, 1)
-    return f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
+        rows.append([r["topology"], r["chips"], f"{r['total_bytes'] / MIB:,.0f}", *sent, f"{total / MIB:,.1f}", f"{total / base:.3f}"])
+    return markdown_table(("topology", "chips", "total", *kinds, "all MiB sent", "over 64 chips"), rows)
 
 
 def run(work: pathlib.Path, jobs: int) -> None:
@@ -114,8 +100,8 @@ def run(work: pathlib.Path, jobs: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         reports = list(pool.map(lambda words: compiled(words, work), wanted))
     fits = [(size.removesuffix("_pod"), report) for (size, _, _), report in zip(FITS, reports, strict=False)]
-    page = replace_between(PAGE.read_text(), "fits", fits_table(fits))
-    PAGE.write_text(replace_between(page, "scaling", scaling_table(reports[len(FITS) :])))
+    replace_between(PAGE, "fits", fits_table(fits))
+    replace_between(PAGE, "scaling", scaling_table(reports[len(FITS) :]))
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ablation, demo
+from configs import ablation, demo, downstream
 from rsfm_jax.config import Config
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout, Slot
@@ -40,6 +40,7 @@ EXPERIMENTS = [
         for gsd in ("", "-nogsd")
     ),
     ("ablation", "mae", ablation.layouts(), None),
+    *(("downstream", variant, downstream.layouts(), None) for variant in ("a2mae", "mae")),
 ]
 
 
