@@ -59,24 +59,32 @@ def our_config(size: Size, batch: int, backend: str) -> Config:
     )
 
 
-def ours(config: Config, pixels_BHWC: np.ndarray, patch: int) -> Turn:
-    """Our step on images that stay on the device."""
-    layout = camera(pixels_BHWC.shape[1], patch)
-    program = make_program(config, (layout,), jax.devices()[:1])
-    batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.abstract_batch(layout))
-    member = batch["members"][0]
-    member |= {"pixels": pixels_BHWC, "valid": np.ones(pixels_BHWC.shape, bool), "grid_m": np.ones_like(member["grid_m"])}
-    batch["global_index"] = np.arange(len(pixels_BHWC), dtype=np.uint32)
-    placed = jax.device_put(batch, jax.tree.map(lambda leaf: leaf.sharding, program.abstract_batch(layout)))
-    step, held = program.step(layout), [program.hold(init_state(program.spec, program.optimizer, program.abstract, seed=0))]
+class Ours:
+    """Our step on images that stay on the device.
 
-    def turn(steps: int) -> float:
+    Attributes:
+      program: What is computed.
+      state: Of training; every step replaces it.
+    """
+
+    def __init__(self, config: Config, pixels_BHWC: np.ndarray, patch: int) -> None:
+        """Places the images and draws the parameters."""
+        layout = camera(pixels_BHWC.shape[1], patch)
+        self.program = program = make_program(config, (layout,), jax.devices()[:1])
+        batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.abstract_batch(layout))
+        member = batch["members"][0]
+        member |= {"pixels": pixels_BHWC, "valid": np.ones(pixels_BHWC.shape, bool), "grid_m": np.ones_like(member["grid_m"])}
+        batch["global_index"] = np.arange(len(pixels_BHWC), dtype=np.uint32)
+        self._placed = jax.device_put(batch, jax.tree.map(lambda leaf: leaf.sharding, program.abstract_batch(layout)))
+        self._step = program.step(layout)
+        self.state = program.hold(init_state(program.spec, program.optimizer, program.abstract, seed=0))
+
+    def turn(self, steps: int) -> float:
+        """Takes so many steps; returns the last loss."""
         metrics = {}
         for _ in range(steps):
-            held[0], metrics = step(held[0], placed)
+            self.state, metrics = self._step(self.state, self._placed)
         return float(metrics["loss"])
-
-    return turn
 
 
 def theirs(size: Size, pixels_BHWC: np.ndarray, backend: str) -> Turn:
@@ -144,7 +152,7 @@ def measure(size: Size, backend: str, batch: int, steps: int, rounds: int) -> di
     height, width = size.images[0]
     pixels = np.random.default_rng(0).normal(size=(batch, height, width, 3)).astype(np.float32)
     config = our_config(size, batch, backend)
-    turns = {"ours": ours(config, pixels, size.patch), "torch": theirs(size, pixels, backend)}
+    turns = {"ours": Ours(config, pixels, size.patch).turn, "torch": theirs(size, pixels, backend)}
     flops = step_flops(config, camera(width, size.patch)) * batch
     peak = matrix_flops() if backend == "cpu" else peak_flops(jax.devices()[0])
     seconds: dict[str, list[float]] = {name: [] for name in turns}
