@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,9 +12,8 @@ pytest.importorskip("transformers", reason="transformers isn't installed; it is 
 from benchmarks.parity_mae import LIMITS, SIZES, broken, cosine, plain_mae, read, run_jax, run_torch, sincos_positions, tensors, worst_of
 
 
-def test_the_smallest_model_is_within_the_limits(repo):
-    command = [sys.executable, "benchmarks/parity_mae.py", "--size=tiny", "--steps=2"]
-    done = subprocess.run(command, cwd=repo, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, check=False)
+def test_the_smallest_model_is_within_the_limits(benchmark_script):
+    done = benchmark_script("parity_mae", "--size=tiny", "--steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert set(figures) == set(LIMITS)

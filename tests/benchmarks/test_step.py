@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 pytest.importorskip("transformers", reason="transformers isn't installed; it is the peer")
 
-
 FLAGS = ("--size=tiny", "--batch=4", "--steps=1", "--rounds=2")
 
 
