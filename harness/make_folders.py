@@ -8,25 +8,29 @@ normalised  the same by the bands' mean and standard deviation
 tokens      JAX's after the final norm, (B, 1 + T * N, D), or without the class token's
 layers      JAX's after each block, (L, B, 1 + T * N, D)
 time        of format "rsfm": known, year and day of year from 0 of each date, (B, T, 3)
+Only a folder: detectors-rsfm, of the imagery outside the repository that objects are labelled in (RSFM_SHARED_DATA), where it is there.
 
 Legend: B batch, C bands, T dates, H W pixels, N patches of a date, D width, L blocks.
 """
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import tempfile
 
 import jax
 import numpy as np
+import yaml
 
+from rsfm_jax.config import IngestConfig
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.export.baked_parity import jax_encoder, real_pixels
 from rsfm_jax.export.baking import bake, one_image
 from rsfm_jax.export.checkpoint import Trained
 from rsfm_jax.export.folder import Order, write_folder
 from rsfm_jax.ingest.pipeline import run_ingest
-from rsfm_jax.layouts import Layout
+from rsfm_jax.layouts import Layout, Slot
 from tests import tiny_config
 from tests.export.untrained import SENTINEL, never_trained, with_class_token
 
@@ -44,6 +48,10 @@ WITH_CLASS_TOKEN = {
     "mae": Order("transformers", SQUARE, decoder=True),
 }
 DATES = ("2018-07-08", "2019-01-31")
+LABELLED = {  # sensor to file, bands and GSD of the images with objects
+    "neon_rgb": ("deepforest_neon_osbs/OSBS_029.tif", ("R", "G", "B"), 0.1),
+    "worldview2_pan": ("solaris_sn4_atlanta/sample_geotiff.tif", ("P",), 0.5),
+}
 
 
 def write_expected(trained: Trained, dataset: Dataset, order: Order, dates: tuple[str | None, ...], file: pathlib.Path) -> None:
@@ -67,6 +75,24 @@ def write_expected(trained: Trained, dataset: Dataset, order: Order, dates: tupl
     np.savez(file, tokens=tokens, layers=layers, time=time, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
+def write_for_detectors(imagery: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes a folder of format "rsfm" that knows the sensors of `LABELLED`."""
+    scenes, layouts = [], []
+    for sensor, (file, names, gsd_m) in LABELLED.items():
+        bands = {name: {"file": str(imagery / file), "index": i} for i, name in enumerate(names, start=1)}
+        scenes.append({"id": sensor, "sensor": sensor, "acquired_utc": "unknown", "bands": bands})
+        layouts.append(Layout(sensor, (Slot(sensor, names, gsd_m, pixels=64, patch=8),)))
+    config = tiny_config.get_config()
+    config.model.depth, config.ingest = 4, IngestConfig(layouts=tuple(layouts))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "scenes.yaml").write_text(yaml.safe_dump({"scenes": scenes}))
+        run_ingest(folder, folder / "dataset", config.ingest)
+        dataset = open_dataset(str(folder / "dataset"))
+        found = write_folder(never_trained(config, dataset), dataset, out, Order())
+    print(f"{out.name}: differs from JAX by up to {found['parity_max_abs']:.1e}")
+
+
 def main() -> None:
     """Writes all folders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -87,6 +113,11 @@ def main() -> None:
                 write_expected(trained, dataset, order, dates, out / f"{model}-{name}.npz")
                 print(f"{model}-{name}: differs from JAX by up to {found['parity_max_abs']:.1e}")
             write_expected(trained, dataset, Order(), DATES[:1], out / f"{model}-rsfm-one.npz")
+    imagery = pathlib.Path(os.environ.get("RSFM_SHARED_DATA", REPO.parent / "shared" / "data"))
+    if imagery.is_dir():
+        write_for_detectors(imagery, out / "detectors-rsfm")
+    else:
+        print(f"detectors-rsfm is not written: no imagery at {imagery}; set RSFM_SHARED_DATA to its folder")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ PLUG_INS = {  # libraries that only the file of their name may import, and what 
     "torch/pangaea.py": ("pangaea",),
     "torch/torchgeo.py": ("torchgeo", "timm", "torchvision"),
     "torch/torchgeo_bench.py": ("torchgeo_bench",),
+    "torch/torchvision.py": ("torchvision",),
 }
 MAY_ASK_TORCH = (*WITH_TORCH, "train")  # rooms that may import the room rsfm_jax.torch
 
@@ -97,6 +98,7 @@ def test_init_files_are_empty(repo):
         ("torch/model.py", "import jax"),
         ("torch/model.py", "import timm"),
         ("torch/pangaea.py", "import terratorch"),
+        ("torch/torchvision.py", "import timm"),
         ("evaluate/probe.py", "from rsfm_jax.torch.terratorch import rsfm_encoder"),
         ("evaluate/probe.py", "from jax import numpy"),
         ("train/loop.py", "from orbax import checkpoint"),
@@ -118,6 +120,7 @@ def test_the_check_sees_a_broken_wall(tmp_path, file, line):
         ("export/timm.py", "import jax, torch"),
         ("torch/model.py", "import torch"),
         ("torch/torchgeo.py", "import timm"),
+        ("torch/torchvision.py", "import torchvision"),
         ("train/pretrained.py", "def f():\n    from rsfm_jax.torch import published"),
     ],
 )

@@ -1,7 +1,7 @@
 """An exported encoder for the images of one sensor, in the shapes that other libraries give: (B, C, H, W) or (B, C, T, H, W).
 
-Owns what the plug-ins of TerraTorch, PANGAEA and torchgeo-bench share: opening a folder, choosing the kind of input, units, footprints from
-centres, and the tapped layers. Each library's own contract is in the file of its name.
+Owns what the plug-ins of TerraTorch, PANGAEA, torchvision and torchgeo-bench share: opening a folder, choosing the kind of input, units,
+footprints from centres, and the tapped layers. Each library's own contract is in the file of its name.
 
 Legend: B batch, C bands, T dates, H W pixels, N patches of a date (h rows, w columns), D width.
 """
@@ -172,6 +172,27 @@ class ImageEncoder(nn.Module):
         h, w = encoded.grids[0].shape[-2:]
         first = 0 if self.encoder.cls_token is None else 1
         return [x[:, first:].transpose(1, 2).unflatten(2, (-1, h, w)) for x in self.tokens_after(encoded, blocks)]
+
+
+class Taps(nn.Module):
+    """Images of one date to the features that heads take."""
+
+    def __init__(self, images: ImageEncoder, layers: Sequence[int] = (-1,)) -> None:
+        """Chooses the layers.
+
+        Args:
+          images: The encoder, with its sensor and bands; trained along.
+          layers: Numbers of the blocks, from 0, negative ones from the end.
+
+        Raises:
+          ValueError: there is no such block.
+        """
+        super().__init__()
+        self.images, self.layers = images, images.blocks(layers)
+
+    def forward(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """Values (B, C, H, W), see `ImageEncoder.encode`, to (B, D, h, w) for each layer, the last block's after the final norm."""
+        return [maps[:, :, 0] for maps in self.images.maps_after(self.images.encode(values), self.layers)]
 
 
 def known_time(year: torch.Tensor, day: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
-from rsfm_jax.torch.images import METRES_PER_DEGREE, ImageEncoder, footprints_deg, known_time, open_encoder  # noqa: E402
+from rsfm_jax.torch.images import METRES_PER_DEGREE, ImageEncoder, Taps, footprints_deg, known_time, open_encoder  # noqa: E402
 from tests.torch_side.small_encoder import RGBN, WIDTH, small_encoder  # noqa: E402
 
 
@@ -49,6 +49,17 @@ def test_parameters_of_other_inputs_are_frozen():
         "patch_embed.landsat8_l1-p8.bias",
         "encodings.slot.landsat8_l1-p8",
     }
+
+
+def test_taps_are_what_heads_take():
+    model, values = images(), torch.rand(2, 4, 8, 12)
+    encoded = model.encode(values)
+    (last,) = Taps(model)(values)
+    assert torch.equal(last, encoded.grids[0])
+    found, expected = Taps(model, (1, -1))(values), model.maps_after(encoded, [1, 3])
+    assert all(torch.equal(x, y[:, :, 0]) for x, y in zip(found, expected, strict=True))
+    with pytest.raises(ValueError, match=r"layers are \[4\]; expected at least one, each from -4 to 3"):
+        Taps(model, (4,))
 
 
 def test_missing_pixels_are_left_out():

@@ -66,9 +66,9 @@ class SimpleFeaturePyramid(nn.Module):
 class PyramidBackbone(nn.Module):
     """Images to pyramid: what torchvision's FasterRCNN and MaskRCNN take as ``backbone``.
 
-    Their defaults fit other backbones. They need ``p6=True`` for the default anchors (five sizes, one per map), RoI poolers made with
-    ``featmap_names=["p2", "p3", "p4", "p5"]``, and, since the encoder normalises values itself, ``image_mean`` of zeros and ``image_std``
-    of ones, one per band. Images are padded to ``size_divisible`` (32): it must be a multiple of p.
+    `rsfm_jax.torch.torchvision.detector` makes them. By hand, their defaults fit other backbones: the default anchors (five sizes, one per
+    map) need ``p6=True``, RoI poolers ``featmap_names=["p2", "p3", "p4", "p5"]``, and the transform of images has to leave values and sizes
+    alone, for the encoder normalises by itself and is told one GSD.
 
     Attributes:
       out_channels: C of every map.
@@ -78,7 +78,7 @@ class PyramidBackbone(nn.Module):
         """Joins an encoder and a pyramid.
 
         Args:
-          encode: Images (B, bands, H, W) to features; trained along if it is a module.
+          encode: Images (B, bands, H, W) to features, as `rsfm_jax.torch.images.Taps` does; trained along if it is a module.
           pyramid: The pyramid for its features.
         """
         super().__init__()

@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
-from rsfm_jax.torch.features import layer_grids  # noqa: E402
 from rsfm_jax.torch.heads.pyramid import PyramidBackbone, SimpleFeaturePyramid  # noqa: E402
+from rsfm_jax.torch.images import ImageEncoder, Taps  # noqa: E402
 from tests.torch_side.heads.training import features, overfit, without_gradient  # noqa: E402
 from tests.torch_side.small_encoder import RGBN, WIDTH, small_encoder  # noqa: E402
 
@@ -60,12 +60,7 @@ def test_a_spot_is_found_at_every_stride():
 
 def test_a_real_encoder_as_backbone_of_a_detector():
     """torchvision reads `out_channels`, takes the dict's values as levels and infers each level's scale from its size."""
-    encoder = small_encoder()
-
-    def encode(images):
-        member = {"sensor": "sentinel2_l2a", "bands": RGBN, "values": images, "gsd_m": 10.0}
-        return layer_grids(encoder, encoder([member], return_layers=True), layers=[-1], norm=True)
-
+    encode = Taps(ImageEncoder(small_encoder(), "sentinel2_l2a", RGBN, gsd_m=10.0))
     backbone = PyramidBackbone(encode, SimpleFeaturePyramid(WIDTH, 4, channels=8, p6=True))
     images = torch.rand(1, 4, 64, 96)
     maps = backbone(images)
@@ -73,6 +68,9 @@ def test_a_real_encoder_as_backbone_of_a_detector():
     assert {x.shape[1] for x in maps.values()} == {8}
     scales = [2 ** round(math.log2(x.shape[-2] / 64)) for x in maps.values()]
     assert scales == [2 ** round(math.log2(x.shape[-1] / 96)) for x in maps.values()] == [1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
-    assert without_gradient(backbone, lambda: torch.cat([x.flatten() for x in backbone(images).values()])) == []
-    assert not any(name.startswith("encode") for name, _ in backbone.named_parameters())
-    assert any(name.startswith("encode") for name, _ in PyramidBackbone(encoder, backbone.pyramid).named_parameters())
+    unused = without_gradient(backbone, lambda: torch.cat([x.flatten() for x in backbone(images).values()]))
+    assert all("landsat8_l1" in name or ".proj." in name for name in unused)  # of the other input, and for known dates and places
+    assert not any("blocks" in name or "patch_embed.sentinel2" in name or name.startswith("pyramid.") for name in unused)
+    assert any(name.startswith("encode.images.encoder.blocks.0.") for name, _ in backbone.named_parameters())
+    with pytest.raises(ValueError, match=r"images are \(1, 3, 64, 96\); expected \(B, 4, H, W\)"):
+        backbone(images[:, :3])
