@@ -18,7 +18,8 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_iou
 
-from rsfm_jax.torch.images import ImageEncoder, open_encoder
+from rsfm_jax.torch.folders import open_encoder
+from rsfm_jax.torch.images import ImageEncoder
 from rsfm_jax.torch.torchvision import PhysicalTransform, detector
 from rsfm_jax.torch.tuning import freeze
 

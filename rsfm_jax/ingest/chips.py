@@ -24,6 +24,21 @@ from rsfm_jax.ingest.raster import BandRaster, OpenScene, pixels_window, reading
 _MOST_OPEN_FILES = 128
 
 
+def physical(dn: np.ndarray, valid: np.ndarray, scale: np.ndarray | float, offset: np.ndarray | float) -> np.ndarray:
+    """Digital numbers in the unit of their bands.
+
+    Args:
+      dn: Digital numbers of any type; scale and offset broadcast against them.
+      valid: Bool, of the same shape.
+      scale: Multiplies them.
+      offset: Added afterwards.
+
+    Returns:
+      float32, computed in float64, zero where not valid.
+    """
+    return np.where(valid, scale * dn.astype(np.float64) + offset, 0.0).astype(np.float32)
+
+
 class ChipReader:
     """Reads chips of open scenes, keeping the files used last open between reads.
 

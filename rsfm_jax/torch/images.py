@@ -1,14 +1,12 @@
 """An exported encoder for the images of one sensor, in the shapes that other libraries give: (B, C, H, W) or (B, C, T, H, W).
 
-Owns what the plug-ins of TerraTorch, PANGAEA, torchvision and torchgeo-bench share: opening a folder, choosing the kind of input, units,
-footprints from centres, and the tapped layers. Each library's own contract is in the file of its name.
+Owns what the plug-ins of TerraTorch, PANGAEA, torchvision and torchgeo-bench share: choosing the kind of input, units, footprints from
+centres, and the tapped layers. Each library's own contract is in the file of its name.
 
 Legend: B batch, C bands, T dates, H W pixels, N patches of a date (h rows, w columns), D width.
 """
 
 from collections.abc import Sequence
-import json
-import pathlib
 
 import torch
 from torch import nn
@@ -16,28 +14,6 @@ from torch import nn
 from rsfm_jax.torch.modeling_rsfm import Encoded, RSFMEncoder
 
 METRES_PER_DEGREE = 40_007_863.0 / 360  # along a meridian, WGS 84
-
-
-def open_encoder(folder: str | pathlib.Path, pretrained: bool = True) -> RSFMEncoder:
-    """The encoder of an exported folder.
-
-    Args:
-      folder: Of the format "rsfm".
-      pretrained: Load the weights, strictly; otherwise the encoder of config.json starts at random.
-
-    Returns:
-      The encoder in evaluation mode.
-
-    Raises:
-      ValueError: no such folder, a folder of another format, or weights that are not those of config.json.
-    """
-    folder = pathlib.Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: holds no config.json; give the folder that python -m rsfm_jax.export --format=rsfm wrote")
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("architecture") != "rsfm_encoder":
-        raise ValueError(f"{folder}: is not of the format rsfm, which takes any date and size; export with --format=rsfm")
-    return RSFMEncoder.from_folder(folder) if pretrained else RSFMEncoder(config).eval()
 
 
 def footprints_deg(centre_deg: torch.Tensor, height_m: float, width_m: float) -> torch.Tensor:

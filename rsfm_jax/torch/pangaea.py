@@ -26,7 +26,8 @@ import pathlib
 from pangaea.encoders.base import Encoder
 import torch
 
-from rsfm_jax.torch.images import ImageEncoder, open_encoder
+from rsfm_jax.torch.folders import open_encoder
+from rsfm_jax.torch.images import ImageEncoder
 
 
 class RSFMPangaea(Encoder):

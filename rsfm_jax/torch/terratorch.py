@@ -16,7 +16,8 @@ from typing import Any
 from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
 import torch
 
-from rsfm_jax.torch.images import ImageEncoder, known_time, open_encoder
+from rsfm_jax.torch.folders import open_encoder
+from rsfm_jax.torch.images import ImageEncoder, known_time
 
 
 class RSFMBackbone(ImageEncoder):

@@ -19,7 +19,8 @@ from torchgeo_bench.datasets.base import BandSpec
 from torchgeo_bench.models._input_units import InputUnit, detect_input_unit
 from torchgeo_bench.models.interface import BenchModel
 
-from rsfm_jax.torch.images import ImageEncoder, open_encoder
+from rsfm_jax.torch.folders import open_encoder
+from rsfm_jax.torch.images import ImageEncoder
 
 
 class RSFMBench(BenchModel):

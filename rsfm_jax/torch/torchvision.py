@@ -1,6 +1,7 @@
 """torchvision: Faster R-CNN and Mask R-CNN on an exported folder of the format "rsfm".
 
-    from rsfm_jax.torch.images import ImageEncoder, open_encoder
+    from rsfm_jax.torch.folders import open_encoder
+    from rsfm_jax.torch.images import ImageEncoder
     from rsfm_jax.torch.torchvision import detector
     model = detector(ImageEncoder(open_encoder("weights"), "neon_rgb", gsd_m=0.1), num_classes=2, masks=True)
     losses = model(images, targets)    # in training mode; images: a list of physical values (C, H, W), NaN where not observed

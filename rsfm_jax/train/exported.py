@@ -42,7 +42,7 @@ def read_exported(folder: str, spec: ModelSpec) -> tuple[dict[str, Any], Arrays,
       InputError: another size of encoder, or a file that is not the one config.json was written for.
     """
     config = json.loads((pathlib.Path(folder) / "config.json").read_text())
-    _check_size(folder, config, spec)
+    check_size(folder, spec, config["width"], config["depth"], config["mlp_hidden"], config["heads"])
     return config, _read(folder, _ENCODER, config), _read(folder, _PRETRAINING, config) if _PRETRAINING in config["sha256"] else {}
 
 
@@ -81,16 +81,28 @@ def load_exported(folder: str, spec: ModelSpec, params: Params) -> tuple[Params,
     return taken, report + [f"  left out: {name}, for which this model has no place" for name in left_out]
 
 
-def _check_size(folder: str, config: dict[str, Any], spec: ModelSpec) -> None:
+def check_size(file: str, spec: ModelSpec, width: int, depth: int, mlp_hidden: int, heads: int | None = None) -> None:
+    """Checks that an encoder is of the model's size.
+
+    Args:
+      file: Its file or folder, for the message.
+      spec: The model's spec.
+      width: Width of its tokens.
+      depth: Number of its blocks.
+      mlp_hidden: Width of its MLPs' hidden layer.
+      heads: Heads of its attention; None: the file does not tell.
+
+    Raises:
+      InputError: another size; names both and the overrides that fit.
+    """
     model = spec.config
-    ours = {"width": model.width, "depth": model.depth, "heads": model.heads, "mlp_hidden": int(model.width * model.mlp_ratio)}
-    wrong = {name: config[name] for name, value in ours.items() if config[name] != value}
+    ratio = model.mlp_ratio if mlp_hidden == int(width * model.mlp_ratio) else mlp_hidden / width
+    theirs = {"width": width, "depth": depth, "heads": model.heads if heads is None else heads, "mlp_ratio": ratio}
+    wrong = {name: value for name, value in theirs.items() if value != getattr(model, name)}
     if wrong:
-        theirs = ", ".join(f"{name} {value}, not the model's {ours[name]}" for name, value in wrong.items())
-        overrides = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items() if name != "mlp_hidden")
-        if "mlp_hidden" in wrong:
-            overrides = f"{overrides} --config.model.mlp_ratio={config['mlp_hidden'] / config['width']:g}".strip()
-        raise InputError(f"config.init.torch={folder}: its encoder has {theirs}; give {overrides}, or weights of the model's size")
+        differing = ", ".join(f"{name} {value}, not the model's {getattr(model, name)}" for name, value in wrong.items())
+        overrides = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items())
+        raise InputError(f"config.init.torch={file}: its encoder has {differing}; give {overrides}, or weights of the model's size")
 
 
 def _read(folder: str, name: str, config: dict[str, Any]) -> Arrays:

@@ -14,7 +14,7 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.models.build import Params
 from rsfm_jax.models.spec import ModelSpec
 from rsfm_jax.parallel.processes import say, whole
-from rsfm_jax.train.exported import is_exported, load_exported, read_exported
+from rsfm_jax.train.exported import check_size, is_exported, load_exported, read_exported
 from rsfm_jax.train.published_parts import RGB, PublishedParts, hidden_size
 from rsfm_jax.train.state import TrainState
 
@@ -112,15 +112,7 @@ def read_fitting(file: str, spec: ModelSpec) -> Any:
         vit = published.read_published(file)
     except InputError as error:
         raise InputError(f"config.init.torch: {error}") from None
-    config = spec.config
-    hidden = hidden_size(vit.encoder)
-    ratio = config.mlp_ratio if hidden == int(vit.width * config.mlp_ratio) else hidden / vit.width
-    sizes = (("width", vit.width, config.width), ("depth", vit.depth, config.depth), ("mlp_ratio", ratio, config.mlp_ratio))
-    wrong = [(name, theirs, ours) for name, theirs, ours in sizes if theirs != ours]
-    if wrong:
-        differing = ", ".join(f"{name} {theirs}, not the model's {ours}" for name, theirs, ours in wrong)
-        overrides = " ".join(f"--config.model.{name}={theirs}" for name, theirs, _ in wrong)
-        raise InputError(f"config.init.torch={file}: its encoder has {differing}; give {overrides}, or weights of the model's size")
+    check_size(file, spec, vit.width, vit.depth, hidden_size(vit.encoder))
     if vit.bands != len(RGB) and spec.tokenizer.kind != "wavelength":
         raise InputError(
             f"config.init.torch={file}: its patch embedding reads {vit.bands} bands, expected 3 (red, green, blue); give weights of RGB "

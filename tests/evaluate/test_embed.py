@@ -291,7 +291,7 @@ def test_a_map_goes_on_with_the_same_head_only(tmp_path, model, head):
         (lambda m, s, o: embed_scene(m, s, o, overlap_px=16), "overlap of 16 pixels"),
         (lambda m, s, o: embed_scene(m, s, o, batch=0), "batch=0"),
         (lambda m, s, o: embed_scene(m, s, o, patch=8), "scene 'scene': sensor 'sentinel2_l3a' with patch 8 is not known"),
-        (lambda m, s, o: embed_scene(m.parent, s, o), "has no config.json; give a folder written by"),
+        (lambda m, s, o: embed_scene(m.parent, s, o), "holds no config.json; give the folder that"),
         (lambda m, s, o: embed_scene(m, dataclasses.replace(s, sensor="sentinel2_l2a", baseline_offset_dn=0), o), "it knows sentinel2_l3a"),
         (lambda m, s, o: embed_scene(m, dataclasses.replace(s, scale=1.0, offset=0.0), o), r"at \(row, column\) .* raw digital numbers"),
         (lambda m, s, o: embed_chips(m, s, o, min_valid_share=0.0), "min_valid_share=0: must be greater than 0"),

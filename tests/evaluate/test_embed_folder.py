@@ -67,7 +67,7 @@ def test_bad_input(model: pathlib.Path, scenes: pathlib.Path, tmp_path: pathlib.
         embed_folder(model, scenes, out, "chips", [name for name in _names(scenes) if name.startswith("camargue")])
     with pytest.raises(InputError, match="has no band B99; it has B02, B03"):
         embed_folder(model, scenes, out, "chips", ["bouconne_20180708"], ["B99"])
-    with pytest.raises(InputError, match=r"no exported encoder of format rsfm there"):
+    with pytest.raises(InputError, match=r"holds no config\.json; give the folder that"):
         embed_folder(tmp_path, scenes, out, "chips")
     assert not out.exists()
     assert_refused(run_door("rsfm_jax.evaluate", f"--model={model}", "--embed=chips"), "--scenes is missing")

@@ -133,7 +133,7 @@ def test_what_a_model_does_not_take_is_named(chips, encoding, message):
 
 
 def test_a_folder_that_is_no_model(tmp_path):
-    with pytest.raises(InputError, match=r"has no config\.json; expected a folder of python -m rsfm_jax\.export"):
+    with pytest.raises(InputError, match=r"holds no config\.json; give the folder that python -m rsfm_jax\.export"):
         load_model(tmp_path, "x", "cpu")
     folder = write_model(tmp_path / "weights")
     assert load_model(folder, "x", "cpu").name == "x"
@@ -141,5 +141,5 @@ def test_a_folder_that_is_no_model(tmp_path):
     with pytest.raises(InputError, match="its SHA-256 is"):
         load_model(folder, "x", "cpu")
     (folder / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="expected a folder of format rsfm"):
+    with pytest.raises(InputError, match="is not of the format rsfm"):
         load_model(folder, "x", "cpu")

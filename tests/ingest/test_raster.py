@@ -8,7 +8,7 @@ from rasterio.warp import transform
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import Rect
-from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.chips import ChipReader, physical
 from rsfm_jax.ingest.raster import rect_in, to_lonlat
 from tests.helpers import open_one, write_geotiff
 
@@ -265,6 +265,14 @@ def test_a_baseline_offset_beside_another_offset_is_refused(tmp_path):
     write_geotiff(tmp_path / "red.tif", np.ones((4, 4), np.uint16), scale_offset=(1e-4, -0.1))
     with pytest.raises(InputError, match="would both be applied"):
         open_one(tmp_path, sensor="sentinel2_l2a", bands={"B04": "red.tif"}, processing_baseline="05.09")
+
+
+def test_physical_values_are_float32_and_zero_where_invalid():
+    dn = np.array([[[0, 65535]], [[7, 16_777_217]]])  # the last one is no float32
+    valid = np.array([[[True, True]], [[False, True]]])
+    found = physical(dn.astype(np.uint32), valid, np.array([2.0, 0.5]), np.array([-1.0, -8_388_608.0]))
+    assert found.dtype == np.float32
+    assert found.tolist() == [[[-1.0, 32767.5 - 8_388_608]], [[0.0, 0.5]]]
 
 
 def test_a_files_own_mask_marks_pixels_invalid(tmp_path):

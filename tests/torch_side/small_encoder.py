@@ -29,6 +29,7 @@ def small_encoder(cls_token: bool = True) -> RSFMEncoder:
     }
     config = {
         "format_version": FORMAT_VERSION,
+        "architecture": "rsfm_encoder",
         "width": WIDTH,
         "depth": DEPTH,
         "heads": 3,

@@ -1,14 +1,11 @@
 """One sensor's images through an exported encoder: what the plug-ins of other libraries share."""
 
-import json
-import pathlib
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="no CPU wheel of PyTorch for this Python")
 
-from rsfm_jax.torch.images import METRES_PER_DEGREE, ImageEncoder, Taps, footprints_deg, known_time, open_encoder  # noqa: E402
+from rsfm_jax.torch.images import METRES_PER_DEGREE, ImageEncoder, Taps, footprints_deg, known_time  # noqa: E402
 from tests.torch_side.small_encoder import RGBN, WIDTH, small_encoder  # noqa: E402
 
 
@@ -86,24 +83,6 @@ def test_dates():
 def test_bad_dates(year: float, day: float):
     with pytest.raises(ValueError, match=f"a date is year {year:g}, day of year {day:g}; expected a year, then a day from 0 to 365"):
         known_time(torch.tensor([[year]]), torch.tensor([[day]]))
-
-
-def test_a_folder_with_and_without_its_weights(tmp_path: pathlib.Path):
-    written = small_encoder()
-    written.config["architecture"] = "rsfm_encoder"
-    written.save_folder(tmp_path / "weights")
-    assert torch.equal(open_encoder(tmp_path / "weights").norm.weight, written.norm.weight)
-    random = open_encoder(tmp_path / "weights", pretrained=False)
-    assert random.state_dict().keys() == written.state_dict().keys()
-    assert torch.equal(random.norm.weight, torch.ones(WIDTH))
-
-
-def test_bad_folders(tmp_path: pathlib.Path):
-    with pytest.raises(ValueError, match=r"holds no config\.json; give the folder"):
-        open_encoder(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_args": {}}))
-    with pytest.raises(ValueError, match="is not of the format rsfm"):
-        open_encoder(tmp_path)
 
 
 @pytest.mark.parametrize(

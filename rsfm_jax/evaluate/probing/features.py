@@ -18,6 +18,7 @@ from rsfm_jax.evaluate.probing.baselines import raw_pixels, window_statistics
 from rsfm_jax.evaluate.samples.samples import Chips, Input
 from rsfm_jax.evaluate.tasks.task import Baselines, Encoding
 from rsfm_jax.torch.features import layer_grids
+from rsfm_jax.torch.folders import folder_digest, open_encoder
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder
 
 UNTRAINED = "random init"
@@ -47,7 +48,7 @@ class Model:
     Attributes:
       name: In tables.
       encoder: The encoder, in evaluation mode.
-      digest: SHA-256 of its config and weights.
+      digest: SHA-256 of its config.json, which holds that of the weights.
       source: Folder, or how it was made.
     """
 
@@ -69,17 +70,9 @@ def load_model(folder: pathlib.Path, name: str, device: str) -> Model:
       The model.
 
     Raises:
-      InputError: It is no such folder, or the weights are not the config's.
+      InputError: see `rsfm_jax.torch.folders.open_encoder`.
     """
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise InputError(f"--model={folder}: has no {file}; expected a folder of python -m rsfm_jax.export, format rsfm")
-    try:
-        encoder = RSFMEncoder.from_folder(folder)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"--model={folder}: {' '.join(str(error).split())}; expected a folder of format rsfm") from None
-    digest = hashlib.sha256((folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()).hexdigest()
-    return Model(name, encoder.to(device), digest, str(folder))
+    return Model(name, open_encoder(folder).to(device), folder_digest(folder), str(folder))
 
 
 def random_model(model: Model, seed: int, device: str) -> Model:

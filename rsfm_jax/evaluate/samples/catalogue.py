@@ -14,6 +14,7 @@ from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.samples.samples import MIN_VALID_SHARE, Chips, Input, Samples, draw
 from rsfm_jax.evaluate.tasks.task import Task
 from rsfm_jax.evaluate.tasks.task_sources import Catalogue
+from rsfm_jax.ingest.chips import physical
 from rsfm_jax.ingest.statistics import RangeCheck
 from rsfm_jax.sensors import get_sensor
 
@@ -124,7 +125,7 @@ def _chip(source: Catalogue, example: dict[str, Any], who: str) -> tuple[np.ndar
         raise InputError(f"{who}: bands have different sizes ({shapes}); choose those of one size")
     stored = np.stack(planes).astype(np.float64)
     valid = np.isfinite(stored) & (True if source.nodata is None else stored != source.nodata)
-    return np.where(valid, source.scale * stored + source.offset, 0.0).astype(np.float32), valid
+    return physical(stored, valid, source.scale, source.offset), valid
 
 
 def _target(task: Task, value: Any, names: tuple[str, ...], who: str) -> Any:

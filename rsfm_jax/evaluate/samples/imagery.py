@@ -15,7 +15,7 @@ from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.samples.samples import MIN_VALID_SHARE, Chips, Columns, Ground, Input, blocks_of_ground, draw
 from rsfm_jax.evaluate.tasks.task_sources import Imagery
 from rsfm_jax.geo import Rect, year_and_day
-from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.chips import ChipReader, physical
 from rsfm_jax.ingest.raster import BandRaster, OpenScene, open_scene, to_lonlat
 from rsfm_jax.ingest.scenes import Scene, read_scene, read_scenes
 from rsfm_jax.ingest.statistics import RangeCheck
@@ -212,7 +212,7 @@ def _read(reader: ChipReader, image: Image, source: Imagery, row: int, column: i
             (planes[name],) = _channels(*reader.read_resampled(image.scene, (name,), image.scene.crs, rect, side, method))
     dn, valid = (np.stack([planes[name][i] for name in image.bands]) for i in (0, 1))
     scale, offset = (np.array([getattr(band, key) for band in image.scene.bands.values()])[:, None, None] for key in ("scale", "offset"))
-    return np.where(valid, scale * dn.astype(np.float64) + offset, 0.0).astype(np.float32), valid
+    return physical(dn, valid, scale, offset), valid
 
 
 def _channels(dn_HWC: np.ndarray, valid_HWC: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ from typing import Any
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene
 from rsfm_jax.ingest.scenes import Scene, read_scenes
+from rsfm_jax.torch.folders import read_config
 
 SUMMARY = "summary.json"
 KINDS = {"patches": ".tif", "chips": ".parquet"}
@@ -48,7 +49,7 @@ def embed_folder(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"--scene={unknown[0]}: not in {scenes}{nearest(unknown[0], known)}")
-    slots = _slots(model_folder)
+    slots = read_config(model_folder)["slots"]
     left_out, chosen = {}, {}
     for name in names or known:
         try:
@@ -71,14 +72,6 @@ def embed_folder(
     summary = {"model": str(model_folder), "kind": kind, "scenes": done, "left_out": left_out}
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     return summary
-
-
-def _slots(model_folder: pathlib.Path) -> list[dict[str, Any]]:
-    file = model_folder / "config.json"
-    try:
-        return json.loads(file.read_text())["slots"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--model={model_folder}: no exported encoder of format rsfm there ({error})") from None
 
 
 def _with_bands(scene: Scene, slots: Sequence[dict[str, Any]], bands: Sequence[str]) -> Scene:

@@ -6,7 +6,6 @@ Legend: B windows, D width.
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 import resource
 import sys
@@ -21,6 +20,7 @@ from rsfm_jax.evaluate.scenes.reading import SceneInput, WindowReader
 from rsfm_jax.evaluate.scenes.streaming import Encode
 from rsfm_jax.evaluate.scenes.windows import WindowPlan
 from rsfm_jax.ingest.scenes import Scene
+from rsfm_jax.torch.folders import folder_digest, open_encoder
 from rsfm_jax.torch.modeling_rsfm import Encoded, RSFMEncoder
 
 
@@ -99,15 +99,8 @@ def prepare(
     Raises:
       InputError: a folder that holds no intact encoder, a scene that cannot be read, or one that the encoder does not know.
     """
-    started, folder = time.perf_counter(), pathlib.Path(model_folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: has no {name}; give a folder written by python -m rsfm_jax.export")
-    digest = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-    try:
-        model = RSFMEncoder.from_folder(folder).to(device)
-    except ValueError as error:
-        raise InputError(f"{folder}: {error}") from error
+    started = time.perf_counter()
+    model, digest = open_encoder(model_folder).to(device), folder_digest(model_folder)
     with WindowReader(scene) as reader:
         try:
             slot = model.find_slot(reader.scene.scene.sensor.name, reader.bands, patch)

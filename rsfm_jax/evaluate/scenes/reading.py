@@ -19,7 +19,7 @@ import torch
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import Rect, check_lonlat, year_and_day
-from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.chips import ChipReader, physical
 from rsfm_jax.ingest.raster import OpenScene, open_scene, to_lonlat
 from rsfm_jax.ingest.scenes import Scene, read_scene
 
@@ -164,7 +164,7 @@ class WindowReader:
         for b, (row, column) in enumerate(starts):
             dn_HWC, valid_HWC = self._chips.read_window(self.scene, self.bands, column, row, side)
             valid[b] = valid_HWC.transpose(2, 0, 1)
-            values[b] = np.where(valid_HWC, scale * dn_HWC + offset, 0).transpose(2, 0, 1)
+            values[b] = physical(dn_HWC, valid_HWC, scale, offset).transpose(2, 0, 1)
             rect = self.rect(row, column, side, side)
             grid_m[b] = -rect.width_m / 2, rect.height_m / 2, rect.width_m / side, rect.height_m / side
             footprint_deg[b] = to_lonlat(self.scene.crs, rect.corners())
