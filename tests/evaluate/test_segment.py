@@ -12,8 +12,8 @@ pytest.importorskip("sklearn", reason="the extra that evaluates is not installed
 from rsfm_jax.errors import InputError  # noqa: E402
 from rsfm_jax.evaluate.evaluation import evaluate  # noqa: E402
 from rsfm_jax.evaluate.figures.metrics import classification  # noqa: E402
-from rsfm_jax.evaluate.networks.segment import PixelsOnly  # noqa: E402
-from rsfm_jax.evaluate.networks.training import Side, predict, train, validation_part  # noqa: E402
+from rsfm_jax.evaluate.networks.segment import PixelClasses, PixelsOnly  # noqa: E402
+from rsfm_jax.evaluate.networks.training import predict, train, validation_part  # noqa: E402
 from rsfm_jax.evaluate.networks.unet import PixelLinear, Standardise, UNet  # noqa: E402
 from rsfm_jax.evaluate.samples.samples import NO_LABEL  # noqa: E402
 from rsfm_jax.evaluate.samples.sides import make_splits  # noqa: E402
@@ -108,16 +108,16 @@ def trained(task, samples, split, steps, lr=0.05, patience=99):
     start = copy.deepcopy(net.state_dict())
     how = dataclasses.replace(task.training, steps=steps, check_every=5, patience=patience)
     fit_rows, check_rows, _ = validation_part(task, samples, split, 0)
-    side = Side(samples, task.encoding, "cpu")
+    aim = PixelClasses(task, samples, "cpu")
     groups = [{"params": list(net.parameters()), "lr": lr}]
-    score, step = train(net, groups, side, fit_rows, check_rows, how, 0, 16)
-    return net, side, check_rows, score, step, start
+    score, step = train(net, groups, aim, fit_rows, check_rows, how, 0, 16)
+    return net, aim, check_rows, score, step, start
 
 
 def test_the_best_look_is_kept(read):
     task, samples, split = read()
-    net, side, rows, score, step, start = trained(task, samples, split, 40, lr=1.0)  # too large: it jumps about
-    again = classification(samples.targets[rows], predict(net, side, rows, 5), samples.names, NO_LABEL)
+    net, aim, rows, score, step, start = trained(task, samples, split, 40, lr=1.0)  # too large: it jumps about
+    again = classification(samples.targets[rows], predict(net, aim, rows, 5), samples.names, NO_LABEL)
     assert again["mean_iou"] == pytest.approx(score)
     assert step % 5 == 0
     shorter = trained(task, samples, split, step, lr=1.0)  # training no further than that gives the same network
@@ -134,8 +134,8 @@ def test_balanced_weights_help_a_rare_class(read):
     shares = []
     for weights in ("none", "balanced"):
         weighted = dataclasses.replace(task, training=dataclasses.replace(task.training, class_weights=weights))
-        net, side, *_ = trained(weighted, samples, split, 40)
-        shares.append((predict(net, side, split.test, 50) == 1).mean())
+        net, aim, *_ = trained(weighted, samples, split, 40)
+        shares.append((predict(net, aim, split.test, 50) == 1).mean())
     assert shares[0] < 0.01
     assert shares[1] > 0.03
 
@@ -143,7 +143,7 @@ def test_balanced_weights_help_a_rare_class(read):
 def test_patience_ends_a_run(read, monkeypatch):
     task, samples, split = read()
     looks, scores = [], [0.1, 0.5, 0.4, 0.5, 0.9]
-    monkeypatch.setattr("rsfm_jax.evaluate.networks.training._mean_iou", lambda *_: looks.append(0) or scores[len(looks) - 1])
+    monkeypatch.setattr(PixelClasses, "score", lambda *_: looks.append(0) or scores[len(looks) - 1])
     *_, score, step, _ = trained(task, samples, split, 100, patience=2)
     assert (score, step, len(looks)) == (0.5, 10, 4)  # an equal look is no better one
 

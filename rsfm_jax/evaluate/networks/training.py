@@ -1,46 +1,76 @@
-"""One loop for all networks of segmentation, and the validation part of the training side that it looks at.
+"""One loop for all networks, and the validation part of the training side that it looks at.
 
-AdamW, chips mirrored at random; what is kept is the network as it was at its best look.
+AdamW, chips mirrored at random; what is kept is the network as it was at its best look. Targets, loss and score are an `Aim`'s.
 
-Legend: B batch, K classes, H W pixels, M chips.
+Legend: B batch, H W pixels, M chips.
 """
 
+from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
-import torch.nn.functional as F
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.evaluate.figures.metrics import Confusion
 from rsfm_jax.evaluate.probing.features import member
 from rsfm_jax.evaluate.probing.splits import Split, scene_split
-from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples, chip_sides_m, nearest_chip_m
+from rsfm_jax.evaluate.samples.samples import Samples, chip_sides_m, has_label, nearest_chip_m
 from rsfm_jax.evaluate.tasks.task import Encoding, Task, Training
 
 CLIP_NORM = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
-    """What the loop needs of samples.
+class Batch:
+    """Chips as networks and losses take them.
 
     Attributes:
-      samples: All of them, of one sensor.
-      encoding: What the encoder is told.
-      device: Where to compute.
+      members: Images of each sample, as the encoder takes them.
+      footprint_deg: (B, 4, 2), or None.
+      targets: What the loss takes beside outputs; H and W are the last dims of each.
     """
 
-    samples: Samples
-    encoding: Encoding
-    device: str
+    members: list[dict[str, Any]]
+    footprint_deg: torch.Tensor | None
+    targets: tuple[torch.Tensor, ...]
 
-    def batch(self, rows: np.ndarray) -> tuple[dict[str, Any], torch.Tensor | None, torch.Tensor]:
-        """Member, footprints and targets (B, H, W)."""
-        inputs, footprint_deg = member(self.samples.chips, self.samples.chips.inputs[0], rows, self.encoding, self.device)
-        return inputs, footprint_deg, torch.from_numpy(self.samples.targets[rows]).to(self.device)
+    def mirrored(self, dims: list[int]) -> "Batch":
+        """The same, flipped along dims."""
+        members = [one | {name: one[name].flip(dims) for name in ("values", "valid")} for one in self.members]
+        return Batch(members, self.footprint_deg, tuple(target.flip(dims) for target in self.targets))
+
+
+class Aim(Protocol):
+    """What is learned from samples. A network takes members and footprints and gives outputs."""
+
+    @property
+    def score_name(self) -> str:
+        """Of what `score` gives."""
+        ...
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The chips at rows."""
+        ...
+
+    def loss_on(self, fit_rows: np.ndarray) -> Callable[[torch.Tensor, tuple[torch.Tensor, ...]], torch.Tensor]:
+        """The loss of outputs and targets, for training on these rows."""
+        ...
+
+    def read(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Predictions from outputs."""
+        ...
+
+    def score(self, predicted: np.ndarray, rows: np.ndarray) -> float:
+        """How good predictions of the chips at rows are; larger is better."""
+        ...
+
+
+def read_members(samples: Samples, rows: np.ndarray, encoding: Encoding, device: str) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
+    """Images of the chips at rows, each of one kind, and footprints or None."""
+    made = [member(chips, chips.inputs[0], rows, encoding, device) for chips in samples.seen]
+    return [inputs for inputs, _ in made], made[0][1]
 
 
 def validation_part(task: Task, samples: Samples, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
@@ -58,7 +88,7 @@ def validation_part(task: Task, samples: Samples, split: Split, seed: int) -> tu
     Raises:
       InputError: There is one group only, or nothing is left to train or to validate on.
     """
-    labelled = (samples.targets[split.train] != NO_LABEL).any(axis=(1, 2))
+    labelled = has_label(samples.targets[split.train]).reshape(len(split.train), -1).any(axis=1)
     rows = split.train[labelled]
     try:
         dealt = scene_split(samples.groups[rows], task.training.validation_share, seed)
@@ -75,7 +105,7 @@ def validation_part(task: Task, samples: Samples, split: Split, seed: int) -> tu
 def train(
     net: nn.Module,
     groups: list[dict[str, Any]],
-    side: Side,
+    aim: Aim,
     fit_rows: np.ndarray,
     check_rows: np.ndarray,
     how: Training,
@@ -87,7 +117,7 @@ def train(
     Args:
       net: The network.
       groups: For the optimiser.
-      side: The samples.
+      aim: What is learned.
       fit_rows: Chips to train on.
       check_rows: Chips to validate on.
       how: Steps, patience, batch size.
@@ -95,26 +125,24 @@ def train(
       batch: Chips at a time in prediction.
 
     Returns:
-      The best mean IoU of the validation part, and the step it was reached at.
+      The best score of the validation part, and the step it was reached at.
     """
     optimizer = torch.optim.AdamW(groups)
     trained = [p for group in groups for p in group["params"]]
-    weight = _class_weights(side, fit_rows) if how.class_weights == "balanced" else None
+    loss_of = aim.loss_on(fit_rows)
     rng = np.random.default_rng(seed)
-    best, best_step, kept, since = -1.0, 0, {}, 0
+    best, best_step, kept, since = -np.inf, 0, {}, 0
     for step in range(1, how.steps + 1):
         rows = rng.choice(fit_rows, min(how.batch_size, len(fit_rows)), replace=False)
-        inputs, footprint_deg, targets = side.batch(rows)
-        mirrored = [dim for dim in (-2, -1) if rng.random() < 0.5]
-        inputs |= {name: inputs[name].flip(mirrored) for name in ("values", "valid")}
+        given = aim.batch(rows).mirrored([dim for dim in (-2, -1) if rng.random() < 0.5])
         optimizer.zero_grad()
-        loss = F.cross_entropy(net(inputs, footprint_deg), targets.flip(mirrored), weight, ignore_index=NO_LABEL)
+        loss = loss_of(net(given.members, given.footprint_deg), given.targets)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         optimizer.step()
         if step % how.check_every and step < how.steps:
             continue
-        score = _mean_iou(net, side, check_rows, batch)
+        score = aim.score(predict(net, aim, check_rows, batch), check_rows)
         since = 0 if score > best else since + 1
         if score > best:
             best, best_step = score, step
@@ -126,23 +154,10 @@ def train(
 
 
 @torch.no_grad()
-def predict(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> np.ndarray:
-    """Classes of the chips at rows, int64 (M, H, W)."""
+def predict(net: nn.Module, aim: Aim, rows: np.ndarray, batch: int) -> np.ndarray:
+    """What a network predicts for the chips at rows, (M, ...)."""
     parts = []
     for start in range(0, len(rows), batch):
-        inputs, footprint_deg, _ = side.batch(rows[start : start + batch])
-        parts.append(net(inputs, footprint_deg).argmax(dim=1).cpu().numpy())
+        given = aim.batch(rows[start : start + batch])
+        parts.append(aim.read(net(given.members, given.footprint_deg), given).cpu().numpy())
     return np.concatenate(parts)
-
-
-def _class_weights(side: Side, rows: np.ndarray) -> torch.Tensor:
-    """Inverse shares of the classes among the labelled pixels, (K,), of mean 1 over pixels; 0 for a class without any."""
-    counts = np.array(list(side.samples.counts(rows).values()), np.float64)
-    weights = np.where(counts > 0, counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
-    return torch.tensor(weights, dtype=torch.float32, device=side.device)
-
-
-def _mean_iou(net: nn.Module, side: Side, rows: np.ndarray, batch: int) -> float:
-    confusion = Confusion(side.samples.names, NO_LABEL)
-    confusion.add(side.samples.targets[rows], predict(net, side, rows, batch))
-    return confusion.figures()["mean_iou"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.samples.samples import MIN_VALID_SHARE, Chips, Columns, Ground, Input, blocks_of_ground, draw
+from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task_sources import Imagery
 from rsfm_jax.geo import Rect, year_and_day
 from rsfm_jax.ingest.chips import ChipReader, physical
@@ -122,7 +123,7 @@ def open_images(source: Imagery, root: pathlib.Path, file: pathlib.Path) -> list
             )
         images.append(Image(opened, grid))
     counts = {len(image.bands) for image in images}
-    if len(counts) > 1:
+    if len(counts) > 1 and not isinstance(source, Restored):
         raise InputError(f"{file}: source: images have {sorted(counts)} bands; expected the same number of all")
     twice = [name for name, n in Counter(image.id for image in images).items() if n > 1]
     if twice:
@@ -167,7 +168,8 @@ def cut(source: Imagery, images: list[Image], places: Places, whole: bool, dropp
     with ChipReader() as reader:
         for index in chosen:
             image = images[places.image[index]]
-            chip, seen = _read(reader, image, source, int(places.row[index]) - before, int(places.column[index]) - before)
+            corner = int(places.row[index]) - before, int(places.column[index]) - before
+            chip, seen = read_chip(reader, image, *corner, side, source.resample)
             share = seen.mean(axis=(1, 2)).min() if whole else float(seen[:, before, before].all())
             if share < MIN_VALID_SHARE:
                 continue
@@ -181,7 +183,7 @@ def cut(source: Imagery, images: list[Image], places: Places, whole: bool, dropp
         raise InputError(f"no sample is left of {len(places.row)}; dropped: {dropped}")
     ranges.check()
     rows = np.asarray(kept, np.int64)
-    chips = _assemble(images, places.take(rows), before, np.stack(values), np.stack(valid))
+    chips = assemble(images, places.take(rows), before, np.stack(values), np.stack(valid))
     columns = _columns(source, images, places.image[rows])
     if (places.shape[rows] >= 0).any():
         columns["shape"] = places.shape[rows]
@@ -199,17 +201,15 @@ def _scenes(source: Imagery, root: pathlib.Path, file: pathlib.Path) -> list[Sce
     return [read_scene(file, f"source: images[{i}]", entry, root) for i, entry in enumerate(source.images)]
 
 
-def _read(reader: ChipReader, image: Image, source: Imagery, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Physical values float32 (C, H, W), 0 where invalid, and valid."""
-    side = source.window_px
+def read_chip(reader: ChipReader, image: Image, row: int, column: int, side: int, resample: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Physical values float32 (C, H, W) of a window of the first band's grid, 0 where invalid, and valid."""
     on_grid = tuple(name for name, band in image.scene.bands.items() if band.same_grid(image.grid))
     planes = dict(zip(on_grid, _channels(*reader.read_window(image.scene, on_grid, column, row, side)), strict=True))
     if len(on_grid) < len(image.bands):
         (left, top), (right, bottom) = image.ground(np.array([row, row + side]), np.array([column, column + side]))
         rect = Rect(left, bottom, right, top)
         for name in set(image.bands) - set(on_grid):
-            method = source.resample or "bilinear"
-            (planes[name],) = _channels(*reader.read_resampled(image.scene, (name,), image.scene.crs, rect, side, method))
+            (planes[name],) = _channels(*reader.read_resampled(image.scene, (name,), image.scene.crs, rect, side, resample or "bilinear"))
     dn, valid = (np.stack([planes[name][i] for name in image.bands]) for i in (0, 1))
     scale, offset = (np.array([getattr(band, key) for band in image.scene.bands.values()])[:, None, None] for key in ("scale", "offset"))
     return physical(dn, valid, scale, offset), valid
@@ -219,7 +219,8 @@ def _channels(dn_HWC: np.ndarray, valid_HWC: np.ndarray) -> list[tuple[np.ndarra
     return [(dn_HWC[..., c], valid_HWC[..., c]) for c in range(dn_HWC.shape[-1])]
 
 
-def _assemble(images: list[Image], places: Places, before: int, values: np.ndarray, valid: np.ndarray) -> Chips:
+def assemble(images: list[Image], places: Places, before: int, values: np.ndarray, valid: np.ndarray) -> Chips:
+    """Chips with their kinds, dates and ground; they begin ``before`` rows above and columns left of their places."""
     kinds = [Input(image.scene.scene.sensor.name, image.bands, round(image.grid.gsd_m, 6)) for image in images]
     inputs = tuple(dict.fromkeys(kinds))
     n, side = len(values), values.shape[-1]

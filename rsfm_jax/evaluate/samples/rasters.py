@@ -12,7 +12,7 @@ from rsfm_jax.evaluate.samples.imagery import Image, Places, cut, open_images
 from rsfm_jax.evaluate.samples.labels import attribute, existing, label_map, labels_of, read_shapes, to_targets
 from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples, has_label
 from rsfm_jax.evaluate.tasks.task import Task
-from rsfm_jax.evaluate.tasks.task_sources import Rasters
+from rsfm_jax.evaluate.tasks.task_sources import Imagery, Rasters
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, columns, targets and shapes, each (N,)
 
@@ -44,7 +44,12 @@ def read_rasters(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:
         else:
             targets, shape = _map(task, image, root, file, dropped)
             maps.append(targets)
-            part = _lattice(source, targets, shape) if source.at == "grid" else _labelled(source, targets, shape, dropped)
+            if source.at == "grid":
+                assert source.stride_px
+                rows, columns = lattice(source, source.stride_px, targets.shape)
+                part = rows, columns, targets[rows, columns], np.full(len(rows), -1, np.int64)  # groups are blocks of ground
+            else:
+                part = _labelled(source, targets, shape, dropped)
         rows, columns, target, shape = part
         found.append((rows, columns, target, np.where(shape >= 0, shape + shapes, -1)))
         shapes += int(shape.max(initial=-1)) + 1
@@ -105,12 +110,11 @@ def _labelled(source: Rasters, targets: np.ndarray, shape: np.ndarray, dropped: 
     return rows, columns, targets[rows, columns], owner
 
 
-def _lattice(source: Rasters, targets: np.ndarray, shape: np.ndarray) -> Found:
-    """Every pixel of a lattice whose window lies within the image. Shapes are not told: blocks of ground are the groups."""
-    assert source.stride_px
-    starts = (np.arange(0, size - source.window_px + 1, source.stride_px) + source.before for size in targets.shape)
+def lattice(source: Imagery, stride_px: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, int64 (N,), of every pixel of a lattice whose window lies within an image of H and W pixels."""
+    starts = (np.arange(0, size - source.window_px + 1, stride_px) + source.before for size in shape)
     rows, columns = (axis.reshape(-1) for axis in np.meshgrid(*starts, indexing="ij"))
-    return rows, columns, targets[rows, columns], np.full(len(rows), -1, np.int64)
+    return rows, columns
 
 
 def _window(source: Rasters, targets: np.ndarray, row: int, column: int) -> np.ndarray:

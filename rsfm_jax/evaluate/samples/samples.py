@@ -73,6 +73,13 @@ class Chips:
     def __len__(self) -> int:
         return len(self.values)
 
+    def take(self, chosen: np.ndarray) -> "Chips":
+        """The chips at indices, or where bool."""
+        g = self.ground
+        ground = None if g is None else Ground(g.crs, g.x_m[chosen], g.y_m[chosen], g.footprint_deg[chosen])
+        arrays = {name: getattr(self, name)[chosen] for name in ("values", "valid", "input_of", "time")}
+        return dataclasses.replace(self, **arrays, ground=ground)
+
     def digest(self) -> str:
         """SHA-256 of all that an encoder's features can depend on."""
         digest = hashlib.sha256(repr((self.values.shape, self.inputs, self.before)).encode())
@@ -104,6 +111,15 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.chips)
+
+    @property
+    def seen(self) -> tuple[Chips, ...]:
+        """What an encoder sees: one image a sample, unless the samples are image sets."""
+        return (self.chips,)
+
+    def digest(self) -> str:
+        """SHA-256 of all that an encoder's features can depend on."""
+        return self.chips.digest()
 
     def counts(self, rows: np.ndarray | None = None) -> dict[str, int]:
         """How many samples (pixels, for segmentation) there are of each class or label, among the given rows or all."""

@@ -22,15 +22,15 @@ def make_splits(task: Task, samples: Samples) -> list[Split]:
       One split, or one for each fold or pair of groups; their `keys` never hold `seed`, which is the probes'.
 
     Raises:
-      InputError: The split needs what the samples do not have, leaves a side without samples, or windows of segmentation on both sides
-        overlap.
+      InputError: The split needs what the samples do not have, leaves a side without samples, or windows of segmentation or restoration
+        on both sides overlap.
     """
     makers: dict[type, Any] = {Spatial: _spatial, Blocks: _blocks, Transfer: _transfer, Column: _column}
     splits: list[Split] = makers[type(task.split)](task.split, samples)
     for split in splits:
         if not split.train.size or not split.test.size:
             raise InputError(f"split: {split.train.size} samples train and {split.test.size} test ({split.keys or task.split})")
-        if task.kind == "segmentation":
+        if task.kind in ("segmentation", "restoration"):
             _must_not_overlap(task, samples, split)
     return splits
 

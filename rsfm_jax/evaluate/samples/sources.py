@@ -8,10 +8,11 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.samples.catalogue import read_catalogue
 from rsfm_jax.evaluate.samples.points import read_points
 from rsfm_jax.evaluate.samples.rasters import read_rasters
+from rsfm_jax.evaluate.samples.restored import read_restored
 from rsfm_jax.evaluate.samples.samples import Samples
 from rsfm_jax.evaluate.tasks.task import Task
 
-READERS = {"rasters": read_rasters, "points": read_points, "tfds": read_catalogue}
+READERS = {"rasters": read_rasters, "points": read_points, "tfds": read_catalogue, "restored": read_restored}
 
 
 def read_samples(task: Task, root: pathlib.Path, file: pathlib.Path) -> Samples:

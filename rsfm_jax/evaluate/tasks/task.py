@@ -1,7 +1,8 @@
 """A task file: what is predicted, from which samples, split how, by which probes. YAML, read strictly into frozen dataclasses.
 
-The fields below, and those of `task_sources`, are the format. Paths in it are relative to ``--data_root``, or to the task file's folder.
-Nothing is read here but the task file itself; scenes of imagery have the fields of `scenes.yaml` and are read by `rsfm_jax.ingest.scenes`.
+The fields below, and those of `task_sources` and `restored_source`, are the format. Paths in it are relative to ``--data_root``, or to the
+task file's folder. Nothing is read here but the task file itself; scenes of imagery have the fields of `scenes.yaml` and are read by
+`rsfm_jax.ingest.scenes`.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Literal
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.probing.probe_models import BASELINE, STRENGTHS
 from rsfm_jax.evaluate.tasks.fields import parse
+from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task_sources import Catalogue, Points, Rasters, Value
 from rsfm_jax.ingest.scenes import load_yaml
 
@@ -19,8 +21,9 @@ FIGURES = {  # of each kind, the one that ranks first; figures in `LESS_IS_BETTE
     "multilabel": ("map_macro", "map_micro", "f1_macro", "f1_micro"),
     "regression": ("rmse", "mae", "r2", "target_sd"),
     "segmentation": ("mean_iou", "macro_f1", "weighted_f1", "accuracy"),
+    "restoration": ("psnr", "ssim", "sam_deg", "ergas", "q2n", "rmse", "psnr_gap", "sam_deg_gap", "rmse_gap"),
 }
-LESS_IS_BETTER = ("rmse", "mae", "log_loss", "brier", "ece")
+LESS_IS_BETTER = ("rmse", "mae", "log_loss", "brier", "ece", "sam_deg", "ergas", "sam_deg_gap", "rmse_gap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +102,16 @@ class Baselines:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How segmentation is trained.
+    """How segmentation and restoration are trained.
 
     Attributes:
-      head: `linear`, `uper` or `pyramid` of `rsfm_jax.torch.heads.segmentation`.
+      head: Of segmentation: `linear`, `uper` or `pyramid` of `rsfm_jax.torch.heads.segmentation`.
+      layers_by: How the tapped layers come to restoration's head: all of them, or as one map by `rsfm_jax.torch.heads.aggregate`.
       modes: What of the encoder trains, as `rsfm_jax.torch.tuning.prepare` takes it.
       lrs: Learning rates to choose from, on the validation part of the training side.
       steps: Optimiser steps at most.
       check_every: Steps between looks at the validation part.
-      patience: Looks without a better mean IoU that end a run.
+      patience: Looks without a better mean IoU (PSNR in restoration) that end a run.
       batch_size: Chips of a step.
       validation_share: Of the groups of the training side.
       unet_width: Channels of the first level of the U-Net beside it.
@@ -115,6 +119,7 @@ class Training:
     """
 
     head: Literal["linear", "uper", "pyramid"] = "linear"
+    layers_by: Literal["concatenation", "learned", "distinctness", "variance"] = "concatenation"
     modes: tuple[Literal["frozen", "lora", "full"], ...] = ("frozen",)
     lrs: tuple[float, ...] = (1e-3, 1e-2)
     steps: int = 400
@@ -140,21 +145,21 @@ class Task:
       kind: What is predicted.
       source: Where samples come from.
       split: Which train and which test.
-      classes: Values in the labels and their names, in order. None for regression and multilabel, and where TFDS has the names.
+      classes: Values in the labels and their names, in order. None where there are no classes, and where TFDS has the names.
       ignore: Values in the labels that mean no label.
-      probes: As `rsfm_jax.evaluate.probing.probes.probe` takes them; not for segmentation.
+      probes: As `rsfm_jax.evaluate.probing.probes.probe` takes them; not for segmentation and restoration.
       seeds: Of probes and of training.
       per_class: Numbers of labels of each class to train on; null for all.
       metrics: Figures in tables, the first one ranks; empty for all.
       encoding: What is asked of the encoder.
       baselines: Features beside it.
-      training: For segmentation.
+      training: For segmentation and restoration.
       inner_groups: Column whose groups no inner fold tears; None for shapes, or blocks of ground of a chip's size.
     """
 
     name: str
-    kind: Literal["classification", "multilabel", "regression", "segmentation"]
-    source: Rasters | Points | Catalogue
+    kind: Literal["classification", "multilabel", "regression", "segmentation", "restoration"]
+    source: Rasters | Points | Catalogue | Restored
     split: Spatial | Blocks | Transfer | Column
     classes: dict[Value, str] | None = None
     ignore: tuple[Value, ...] = ()
@@ -183,6 +188,12 @@ class Task:
             raise InputError(f"classes are {self.classes} for {self.kind}; expected two or more different names, for classes only")
         if self.kind == "segmentation" and not (isinstance(self.source, Rasters) and self.source.at == "grid"):
             raise InputError("segmentation needs a source of kind rasters with at: grid")
+        if (self.kind == "restoration") != isinstance(self.source, Restored):
+            raise InputError(f"kind is {self.kind} and source of kind {self.source.kind}; restoration and restored go together")
+        if self.kind == "restoration" and (self.training.head, self.training.class_weights) != ("linear", "none"):
+            raise InputError("training: head and class_weights are of segmentation; restoration has one head")
+        if self.kind != "restoration" and self.training.layers_by != "concatenation":
+            raise InputError(f"training: layers_by is {self.training.layers_by!r} for {self.kind}; it is of restoration")
         if self.kind == "multilabel" and isinstance(self.source, Rasters):
             raise InputError("multilabel needs a source of kind points or tfds")
         if isinstance(self.source, Points) and (len(self.source.target) > 1) != (self.kind == "multilabel"):
@@ -192,8 +203,9 @@ class Task:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Figures in tables, the first one ranks."""
-        return self.metrics or FIGURES[self.kind]
+        """Figures in tables, the first one ranks; those of gaps only where the source makes some, or the task names them."""
+        gaps = not isinstance(self.source, Restored) or self.source.gaps is not None
+        return self.metrics or tuple(name for name in FIGURES[self.kind] if gaps or not name.endswith("_gap"))
 
 
 def read_task(file: pathlib.Path) -> Task:
