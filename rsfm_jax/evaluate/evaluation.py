@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from rsfm_jax.errors import InputError, first_line
+from rsfm_jax.evaluate.networks.restore import restoration_rows
 from rsfm_jax.evaluate.networks.segment import segmentation_rows
 from rsfm_jax.evaluate.plots import make_figures
 from rsfm_jax.evaluate.probing.features import Model, check_model, load_model
 from rsfm_jax.evaluate.report import CACHE, check_out, write_report
 from rsfm_jax.evaluate.runner import describe, probe_rows, summarise
+from rsfm_jax.evaluate.samples.restored import RestoredSamples
 from rsfm_jax.evaluate.samples.sides import make_splits
 from rsfm_jax.evaluate.samples.sources import read_samples
 from rsfm_jax.evaluate.tasks.task import read_task
@@ -52,9 +54,12 @@ def evaluate(
     samples = read_samples(task, root, file)
     say(f"{len(samples)} samples; left out: {samples.dropped}")
     for model in models:
-        check_model(model, samples.chips, task.encoding)
+        for chips in samples.seen:
+            check_model(model, chips, task.encoding)
     splits = make_splits(task, samples)
-    if task.kind == "segmentation":
+    if isinstance(samples, RestoredSamples):
+        rows, features, examples = restoration_rows(task, samples, splits, models, device, batch_size, say)
+    elif task.kind == "segmentation":
         rows, features, examples = segmentation_rows(task, samples, splits, models, device, batch_size, say)
     else:
         rows, features, examples = probe_rows(task, samples, splits, models, out / CACHE, device, batch_size, say)

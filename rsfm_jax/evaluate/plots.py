@@ -11,7 +11,8 @@ from matplotlib.patches import Patch
 import numpy as np
 
 from rsfm_jax.evaluate.runner import Examples
-from rsfm_jax.evaluate.samples.samples import NO_LABEL, Samples
+from rsfm_jax.evaluate.samples.restored import RestoredSamples
+from rsfm_jax.evaluate.samples.samples import NO_LABEL, Chips, Input, Samples
 from rsfm_jax.evaluate.tasks.task import Task
 from rsfm_jax.sensors import SENSORS
 
@@ -34,7 +35,10 @@ def make_figures(task: Task, means: list[dict[str, Any]], samples: Samples, exam
         first = {"layer": task.encoding.layers[0], "pooling": task.encoding.pooling[0], "probe": task.probes[0]}
         few = [row for row in means if row["features"] == "none" or all(row[key] in (None, entry) for key, entry in first.items())]
         made[f"{figure} by labels a class, {first['probe']} probe, first layer and pooling of the task"] = _curves(few, figure)
-    shown = _maps(samples, examples) if samples.targets.ndim == 3 else _chips(samples, examples)
+    if isinstance(samples, RestoredSamples):
+        shown = _restored(samples, examples)
+    else:
+        shown = _maps(samples, examples) if samples.targets.ndim == 3 else _chips(samples, examples)
     return made | {f"Test chips, {examples.title}": shown}
 
 
@@ -79,7 +83,7 @@ def _chips(samples: Samples, examples: Examples) -> Figure:
     for axes in grid:
         axes.axis("off")
     for axes, row, predicted in zip(grid, examples.rows, examples.predicted, strict=False):
-        axes.imshow(_picture(samples, int(row)))
+        axes.imshow(_picture(samples.chips, int(row)))
         axes.set_title(f"{_label(samples, samples.targets[row])}\npredicted {_label(samples, predicted)}", fontsize=7)
     return made
 
@@ -90,7 +94,7 @@ def _maps(samples: Samples, examples: Examples) -> Figure:
     colours = np.concatenate([colormaps["tab20"](np.arange(len(samples.names)) % 20)[:, :3], np.ones((1, 3))])  # the last is `NO_LABEL`
     assert NO_LABEL == -1
     for line, row, predicted in zip(grid, examples.rows, examples.predicted, strict=True):
-        images = {"image": _picture(samples, int(row)), "truth": colours[samples.targets[row]], "predicted": colours[predicted]}
+        images = {"image": _picture(samples.chips, int(row)), "truth": colours[samples.targets[row]], "predicted": colours[predicted]}
         for axes, (title, image) in zip(line, images.items(), strict=True):
             axes.imshow(image)
             axes.set_title(title, fontsize=8)
@@ -100,18 +104,56 @@ def _maps(samples: Samples, examples: Examples) -> Figure:
     return made
 
 
+def _restored(samples: RestoredSamples, examples: Examples) -> Figure:
+    """First input, prediction and truth of each chip, under the truth's stretch."""
+    made = Figure(figsize=(6, 2 * len(examples.rows)), layout="constrained")
+    grid = made.subplots(len(examples.rows), 3, squeeze=False)
+    for line, row, predicted in zip(grid, examples.rows.tolist(), examples.predicted, strict=True):
+        first, chips = samples.members[0], samples.chips
+        kind, limits = chips.inputs[0], _limits(chips.inputs[0], chips.values[row], chips.valid[row])
+        images = {
+            "first input": (first.values[row], first.valid[row]),
+            "restored": (predicted, np.ones_like(predicted, bool)),
+            "truth": (chips.values[row], chips.valid[row]),
+        }
+        for axes, (title, image) in zip(line, images.items(), strict=True):
+            axes.imshow(_stretched(kind, *image, limits))
+            axes.set_title(f"{title} ({', '.join(kind.bands[i] for i in _shown(kind))})", fontsize=8)
+            axes.axis("off")
+    return made
+
+
 def _label(samples: Samples, target: Any) -> str:
     if samples.targets.dtype == bool:
         return ", ".join(name for name, there in zip(samples.names, target, strict=True) if there) or "nothing"
     return samples.names[int(target)] if samples.names else f"{float(target):.4g}"
 
 
-def _picture(samples: Samples, row: int) -> np.ndarray:
-    """A chip as RGB (H, W, 3) by its sensor's display bands, or its first band as grey, stretched from 2 to 98 %; white where unseen."""
-    kind = samples.chips.inputs[samples.chips.input_of[row]]
+def _picture(chips: Chips, row: int) -> np.ndarray:
+    """A chip as RGB (H, W, 3), stretched by its own values; white where unseen."""
+    kind, values, valid = chips.inputs[chips.input_of[row]], chips.values[row], chips.valid[row]
+    return _stretched(kind, values, valid, _limits(kind, values, valid))
+
+
+def _shown(kind: Input) -> list[int]:
+    """Channels of the sensor's display bands; else three of the chip's bands, the last as red; else the first."""
     display = SENSORS[kind.sensor].display
-    chosen = [kind.bands.index(name) for name in display] if set(display) <= set(kind.bands) else [0]
-    image, seen = samples.chips.values[row][chosen], samples.chips.valid[row][chosen].all(axis=0)
-    low, high = (np.percentile(image[:, seen], q, axis=1)[:, None, None] if seen.any() else np.zeros((len(chosen), 1, 1)) for q in (2, 98))
-    stretched = np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1)
+    if set(display) <= set(kind.bands):
+        return [kind.bands.index(name) for name in display]
+    return [len(kind.bands) - 1, len(kind.bands) // 2, 0] if len(kind.bands) > 2 else [0]
+
+
+def _limits(kind: Input, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """From 2 to 98 % of what was observed in all shown bands, (2, channels)."""
+    chosen = _shown(kind)
+    seen = valid[chosen].all(axis=0)
+    return np.percentile(values[chosen][:, seen], (2, 98), axis=1) if seen.any() else np.zeros((2, len(chosen)))
+
+
+def _stretched(kind: Input, values: np.ndarray, valid: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """An image (C, H, W) as RGB (H, W, 3) between limits; white where unseen."""
+    chosen = _shown(kind)
+    low, high = limits[:, :, None, None]
+    seen = valid[chosen].all(axis=0)
+    stretched = np.clip((values[chosen] - low) / np.maximum(high - low, 1e-12), 0, 1)
     return np.where(seen[..., None], np.broadcast_to(stretched, (3, *seen.shape)).transpose(1, 2, 0), 1.0)

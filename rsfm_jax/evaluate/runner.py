@@ -55,7 +55,7 @@ def probe_rows(
     batch: int,
     say: Say,
 ) -> tuple[list[Row], list[Row], Examples]:
-    """Runs the probes of a task that is not segmentation.
+    """Runs the probes of a task that is not segmentation or restoration.
 
     Args:
       task: The task.
@@ -93,7 +93,7 @@ def probe_rows(
 
 
 def _probe_one(task: Task, samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet, keep_baseline: bool) -> list[Row]:
-    assert task.kind != "segmentation"
+    assert task.kind not in ("segmentation", "restoration")
     train, test = _sides(samples, groups, split, one)
     classes = samples.names if task.kind == "classification" else None
     rows = []
@@ -118,7 +118,7 @@ def _sides(samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet) 
 
 def _examples(task: Task, samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet) -> Examples:
     """Predictions of the first probe on the first model's first features, on the first split."""
-    assert task.kind != "segmentation"
+    assert task.kind not in ("segmentation", "restoration")
     train, _ = _sides(samples, groups, split, one)
     name = task.probes[0]
     fitted = fit_probe(name, task.kind, train, task.seeds[0], len(samples.names) if task.kind == "classification" else 0)
@@ -133,7 +133,7 @@ def summarise(task: Task, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
     Args:
       task: The task.
-      rows: Of `probe_rows`, or of segmentation.
+      rows: Of `probe_rows`, of segmentation or restoration.
 
     Returns:
       Means, the best first, with `KEYS`, the pair of groups where there are such, `folds`, and each figure with its deviation over seeds;
@@ -191,10 +191,10 @@ def describe(task: Task, samples: Samples, splits: Sequence[Split], models: Sequ
         "samples": {
             "n": len(samples),
             "chip": list(chips.values.shape[1:]),
-            "inputs": [dataclasses.asdict(kind) for kind in chips.inputs],
+            "inputs": [dataclasses.asdict(kind) for seen in samples.seen for kind in seen.inputs],
             "counts": samples.counts(),
             "dropped": samples.dropped,
-            "digest": chips.digest(),
+            "digest": samples.digest(),
             "columns": list(samples.columns),
         },
         "splits": sides,

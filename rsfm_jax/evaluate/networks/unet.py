@@ -1,4 +1,4 @@
-"""Networks of pixels alone that segmentation is compared with: a small U-Net, and a linear classifier of each pixel's bands.
+"""Networks of pixels alone that encoders are compared with: a small U-Net, and a linear classifier of each pixel's bands.
 
 Both standardise bands themselves, by what the training side holds, and take values that were not observed as the mean.
 
@@ -46,6 +46,14 @@ class Standardise(nn.Module):
         return torch.where(valid, (values - self.mean) / self.std, 0.0)
 
 
+class StandardiseFilled(Standardise):
+    """(value - mean) / deviation of every value, filled ones too, and beside them channels that say what was observed."""
+
+    def forward(self, values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) and any number of channels of ``valid`` to both, one after the other."""
+        return torch.cat([(values - self.mean) / self.std, valid.to(values.dtype)], dim=1)
+
+
 class PixelLinear(nn.Module):
     """A linear classifier of the bands of each pixel."""
 
@@ -71,8 +79,8 @@ class UNet(nn.Module):
 
         Args:
           standardise: Of the bands.
-          bands: C.
-          classes: K.
+          bands: C, as ``standardise`` gives them.
+          classes: K, or bands of a correction.
           width: Channels of the first level; each further one has twice as many.
         """
         super().__init__()

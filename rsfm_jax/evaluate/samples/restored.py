@@ -83,7 +83,7 @@ def read_restored(task: Task, root: pathlib.Path, file: pathlib.Path) -> Restore
     dropped[f"less than {MIN_VALID_SHARE:.0%} of an input observed"] = int((~observed).sum())
     if not observed.any():
         raise InputError(f"{file}: source: no sample is left of {len(rows)}; dropped: {dropped}")
-    chips = made.chips.take(observed)
+    chips = _of_one_kind(made.chips.take(observed))
     members = [_spoil(source, one.take(observed), set_of[observed], kept.take(observed), t) for t, one in enumerate(members)]
     scene_of = _shared_ground(images, targets)[set_of[observed]]
     ids = np.array([image.id for image in images])
@@ -129,13 +129,13 @@ def _must_fit(source: Restored, target: Image, image: Image, where: str) -> None
     ratio = source.degrade or 1
     if abs(side - round(side)) > ON_GRID_PX or abs(step - round(step)) > ON_GRID_PX or round(side) % ratio:
         raise InputError(
-            f"{who}: a window of {source.window_px} pixels of {target.grid.gsd_m:g} m every {source.stride_px} is {side:g} of its own every "
-            f"{step:g}; expected whole numbers, the first a multiple of degrade ({ratio})"
+            f"{who}: a window of {source.window_px} pixels of {target.grid.gsd_m:g} m, every {source.stride_px}, is {side:g} of its own, "
+            f"every {step:g}; expected whole numbers, the first a multiple of degrade ({ratio})"
         )
     row, column = _corner(target, image, np.array([0]), np.array([0]))
     off = max(abs(row[0] - round(row[0])), abs(column[0] - round(column[0])))
     if off > ON_GRID_PX:
-        raise InputError(f"{who}: its grid is {off:g} of its pixels off the target's; warp it onto one that shares corners (gdalwarp)")
+        raise InputError(f"{who}: is {off:g} of its pixels off the target's grid; warp it so that corners of pixels meet (gdalwarp)")
 
 
 def _corner(target: Image, image: Image, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +163,13 @@ def _member(source: Restored, images: list[Image], of_set: list[int], set_of: np
             read.append((chip, seen))
     ranges.check()
     values, valid = (np.stack(parts) for parts in zip(*read, strict=True))
-    return assemble(images, Places(numbers, *corner, places.shape), 0, values, valid)
+    return _of_one_kind(assemble(images, Places(numbers, *corner, places.shape), 0, values, valid))
+
+
+def _of_one_kind(chips: Chips) -> Chips:
+    """Chips that are all of one kind, without the kinds of other images."""
+    (kind,) = np.unique(chips.input_of)
+    return dataclasses.replace(chips, inputs=(chips.inputs[kind],), input_of=np.zeros_like(chips.input_of))
 
 
 def _spoil(source: Restored, chips: Chips, set_of: np.ndarray, places: Places, t: int) -> Chips:
