@@ -116,8 +116,8 @@ def _restored(samples: RestoredSamples, examples: Examples) -> Figure:
             "restored": (predicted, np.ones_like(predicted, bool)),
             "truth": (chips.values[row], chips.valid[row]),
         }
-        for axes, (title, image) in zip(line, images.items(), strict=True):
-            axes.imshow(_stretched(kind, *image, limits))
+        for axes, (title, (values, valid)) in zip(line, images.items(), strict=True):
+            axes.imshow(_stretched(kind, values, valid, limits))
             axes.set_title(f"{title} ({', '.join(kind.bands[i] for i in _shown(kind))})", fontsize=8)
             axes.axis("off")
     return made
@@ -154,6 +154,6 @@ def _stretched(kind: Input, values: np.ndarray, valid: np.ndarray, limits: np.nd
     """An image (C, H, W) as RGB (H, W, 3) between limits; white where unseen."""
     chosen = _shown(kind)
     low, high = limits[:, :, None, None]
-    seen = valid[chosen].all(axis=0)
+    seen = np.asarray(valid[chosen].all(axis=0))
     stretched = np.clip((values[chosen] - low) / np.maximum(high - low, 1e-12), 0, 1)
     return np.where(seen[..., None], np.broadcast_to(stretched, (3, *seen.shape)).transpose(1, 2, 0), 1.0)

@@ -42,7 +42,7 @@ def restoration_figures(
     Raises:
       InputError: As the figures raise it, or no pixel counts.
     """
-    whole = valid.all(axis=1)
+    whole = np.asarray(valid.all(axis=1))
     if not whole.any():
         raise InputError(f"none of {len(target)} images has a pixel that was observed in all bands")
     made: dict[str, Any] = {}
@@ -51,10 +51,10 @@ def restoration_figures(
         made[f"psnr{end}"] = _mean(pairs, lambda x, y: psnr(x, y, data_range))
         made[f"rmse{end}"] = _mean(pairs, lambda x, y: ((x.double() - y.double()) ** 2).mean(dim=(1, 2, 3)).sqrt())
         made[f"sam_deg{end}"] = _mean(pairs, lambda x, y: sam_deg(x, y)[0]) if target.shape[1] > 1 else None
-        made[f"{end[1:] or 'chips'}_n"] = int(counted.any(axis=(1, 2)).sum())
+        made[f"{end[1:] or 'chips'}_n"] = int(np.any(counted, axis=(1, 2)).sum())
         made[f"{end[1:]}{'_' if end else ''}pixels_n"] = int(counted.sum())
     made["ergas"] = _mean(list(_pixels(predicted, target, whole)), lambda x, y: ergas(x, y, gsd_ratio))
-    seen = whole.all(axis=(1, 2))
+    seen = np.asarray(np.all(whole, axis=(1, 2)))
     pairs = [(torch.from_numpy(predicted[seen]), torch.from_numpy(target[seen]))] if seen.any() else []
     made["ssim"] = _mean(pairs, lambda x, y: ssim(x, y, data_range))
     made["q2n"] = _mean(pairs, lambda x, y: q2n(x, y, block_px))

@@ -25,6 +25,7 @@ from rsfm_jax.evaluate.runner import Examples, Row, Say
 from rsfm_jax.evaluate.samples.restored import RestoredSamples
 from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task import Task
+from rsfm_jax.torch.modeling_rsfm import RSFMEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,16 +134,13 @@ def restoration_rows(
         baselines = [({**given, "probe": name}, predict(net, aim, split.test, batch)) for name, net in untrained.items()]
         members, _ = read_members(samples, split.train, task.encoding, device)
         unet = {"features": "unet from scratch", "probe": "unet", "mode": "full"}
-        contenders = [
-            *encoders(
-                task, models, "dense", lambda encoder: RestorationHead(task, samples, encoder), lambda *parts: join(guess, *parts), device
-            ),
-            from_scratch(unet, lambda: UNetRestoration(guess, members, task.training.unet_width)),
-        ]
-        return Contest(aim, contenders, baselines, lambda predicted: aim.figures(predicted, split.test))
 
-    def join(guess: FirstGuess, encoder: Any, head: nn.Module) -> nn.Module:
-        return EncoderRestoration(guess, encoder, head, task.encoding.layers)
+        def join(encoder: RSFMEncoder, head: nn.Module) -> nn.Module:
+            return EncoderRestoration(guess, encoder, head, task.encoding.layers)
+
+        contenders = list(encoders(task, models, "dense", lambda encoder: RestorationHead(task, samples, encoder), join, device))
+        contenders.append(from_scratch(unet, lambda: UNetRestoration(guess, members, task.training.unet_width)))
+        return Contest(aim, contenders, baselines, lambda predicted: aim.figures(predicted, split.test))
 
     rows, examples = table(task, samples, splits, contest_on, device, batch, say)
     return rows, [], examples

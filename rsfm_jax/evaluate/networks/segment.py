@@ -155,7 +155,10 @@ def _encoders(task: Task, samples: Samples, models: Sequence[Model], device: str
             "pyramid": lambda: PyramidSegmentation(width, classes, patch),
         }[how.head]()
 
-    return list(encoders(task, models, how.head, make_head, lambda *parts: EncoderSegmentation(*parts, task.encoding.layers), device))
+    def join(encoder: RSFMEncoder, head: nn.Module) -> nn.Module:
+        return EncoderSegmentation(encoder, head, task.encoding.layers)
+
+    return list(encoders(task, models, how.head, make_head, join, device))
 
 
 def _without_encoder(task: Task, samples: Samples, split: Split, device: str) -> list[Contender]:

@@ -46,8 +46,9 @@ class RestoredSamples(Samples):
     @property
     def gap(self) -> np.ndarray:
         """Where the target was observed in all bands and the first input in none, bool (N, H, W); False where it has another size."""
-        whole, first = self.chips.valid.all(axis=1), self.members[0].valid
-        return whole & ~first.any(axis=1) if first.shape[-1] == whole.shape[-1] else np.zeros_like(whole)
+        first, valid = self.members[0].valid, self.chips.valid
+        whole = np.asarray(valid.all(axis=1))
+        return whole & ~np.asarray(first.any(axis=1)) if first.shape == valid.shape else np.zeros_like(whole)
 
 
 def read_restored(task: Task, root: pathlib.Path, file: pathlib.Path) -> RestoredSamples:
@@ -163,7 +164,7 @@ def _member(source: Restored, images: list[Image], of_set: list[int], set_of: np
             read.append((chip, seen))
     ranges.check()
     values, valid = (np.stack(parts) for parts in zip(*read, strict=True))
-    return _of_one_kind(assemble(images, Places(numbers, *corner, places.shape), 0, values, valid))
+    return _of_one_kind(assemble(images, Places(numbers, corner[0], corner[1], places.shape), 0, values, valid))
 
 
 def _of_one_kind(chips: Chips) -> Chips:
