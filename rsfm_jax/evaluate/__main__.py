@@ -2,9 +2,11 @@
 
     python -m rsfm_jax.evaluate --model=weights --task=configs/tasks/north_carolina_points.yaml --data_root=DATA --out=results/points
     python -m rsfm_jax.evaluate --model=weights --embed=patches --scenes=scenes/ --out=embeddings
+    python -m rsfm_jax.evaluate --task=configs/tasks/north_carolina_points.yaml --data_root=DATA --probe_set=labelled.npz
 
 With --task it writes results.json, rows.csv and report.html; features are kept in OUT/features, so that other probes of the same chips
 start at once. With --embed it writes a file for each scene, in bounded memory; the same command goes on with a run that was stopped.
+With --probe_set it writes the task's samples as the labelled set that training is probed with, --config.probe.path.
 """
 
 import importlib.util
@@ -28,6 +30,7 @@ _BANDS = flags.DEFINE_list("bands", [], "with --embed: bands given to the model,
 _WINDOW = flags.DEFINE_integer("window_px", None, "with --embed: side of windows or chips; by default that of the chips in training")
 _OVERLAP = flags.DEFINE_integer("overlap_px", None, "with --embed=patches: what neighbouring windows share; by default a quarter")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "with --embed=patches: type of the values")
+_PROBE_SET = flags.DEFINE_string("probe_set", None, "file to write, for --config.probe.path of training, in place of --model and --out")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "chips that the encoder sees at a time")
 
 
@@ -61,10 +64,28 @@ def _embed(kind: str) -> int:
     return 0
 
 
+def _probe_set(out: str) -> int:
+    task = pathlib.Path(cli.required_flag("task", _TASK.value, "configs/tasks/north_carolina_points.yaml"))
+    for name, value in (("model", _MODEL.value), ("embed", _EMBED.value), ("out", _OUT.value)):
+        if value:
+            raise InputError(f"--{name} and --probe_set: give one of them")
+    _need("torch", "sklearn", "geopandas")
+    from rsfm_jax.evaluate.samples.probe_set import make_probe_set
+
+    found = make_probe_set(task, pathlib.Path(_DATA.value) if _DATA.value else task.parent, pathlib.Path(out))
+    for name, count in found["counts"]["train"].items():
+        print(f"{name}: {count} to learn from, {found['counts']['test'][name]} to test")
+    chip = " x ".join(map(str, found["chip"]))
+    print(f"wrote {out}: chips of {chip} of {found['sensor']}, {found['train_n']} + {found['test_n']}; left out: {found['dropped']}")
+    return 0
+
+
 def _run() -> int:
     if cli.show_help(sys.argv, __doc__ or ""):
         return 0
     cli.parse(sys.argv)
+    if _PROBE_SET.value is not None:
+        return _probe_set(cli.required_flag("probe_set", _PROBE_SET.value, "labelled.npz"))
     if _EMBED.value is not None:
         return _embed(_EMBED.value)
     given = cli.required_flag("model", ",".join(_MODEL.value), "weights")
