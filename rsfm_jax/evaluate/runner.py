@@ -20,7 +20,8 @@ from rsfm_jax.evaluate.probing.probe_models import BASELINE
 from rsfm_jax.evaluate.probing.probes import Samples as ProbeSamples
 from rsfm_jax.evaluate.probing.probes import fit_probe, probe
 from rsfm_jax.evaluate.probing.splits import Split
-from rsfm_jax.evaluate.samples.samples import Samples
+from rsfm_jax.evaluate.samples.noise import noisy_chips
+from rsfm_jax.evaluate.samples.samples import Chips, Samples
 from rsfm_jax.evaluate.tasks.task import LESS_IS_BETTER, Task, Transfer
 
 KEYS = ("features", "layer", "pooling", "probe", "mode", "per_class")
@@ -73,13 +74,7 @@ def probe_rows(
     Raises:
       InputError: What features, probes or models refuse.
     """
-    sets = baseline_features(samples.chips, task.baselines)
-    for model in models:
-        say(f"features of {model.name}")
-        sets += encoder_features(model, samples.chips, task.encoding, cache, device, batch)
-        for seed in task.seeds:
-            untrained = encoder_features(random_model(model, seed, device), samples.chips, task.encoding, cache, device, batch)
-            sets += [dataclasses.replace(one, seed=seed) for one in untrained]
+    sets = _feature_sets(task, samples, models, cache, device, batch, say)
     groups = (
         samples.groups if task.inner_groups is None else np.unique(samples.column(task.inner_groups), return_inverse=True)[1].reshape(-1)
     )
@@ -92,6 +87,34 @@ def probe_rows(
     return rows, described, _examples(task, samples, groups, splits[0], next(one for one in sets if one.keys["layer"] is not None))
 
 
+def _feature_sets(
+    task: Task, samples: Samples, models: Sequence[Model], cache: pathlib.Path | None, device: str, batch: int, say: Say
+) -> list[FeatureSet]:
+    """Of all that needs no training, of every model, and of an untrained encoder of its config; with noise where the task states it."""
+    encoders = [(one, seed) for model in models for one, seed in _and_untrained(model, task.seeds, device)]
+
+    def of(chips: Chips, what: str) -> list[FeatureSet]:
+        sets = baseline_features(chips, task.baselines)
+        for model, seed in encoders:
+            if seed is None:
+                say(f"features of {model.name}{what}")
+            found = encoder_features(model, chips, task.encoding, cache, device, batch)
+            sets += [dataclasses.replace(one, seed=seed) for one in found]
+        return sets
+
+    sets = of(samples.chips, "")
+    if task.noise is None:
+        return sets
+    draws = [of(noisy_chips(samples, task.noise, k), f", noise {k + 1} of {task.noise.draws}") for k in range(task.noise.draws)]
+    noise = [np.stack([one.values.astype(np.float32) for one in same], axis=1) for same in zip(*draws, strict=True)]
+    return [dataclasses.replace(one, noise=drawn) for one, drawn in zip(sets, noise, strict=True)]
+
+
+def _and_untrained(model: Model, seeds: Sequence[int], device: str) -> list[tuple[Model, int | None]]:
+    """A model, which is for all seeds, and an encoder of its config that was never trained for each of them."""
+    return [(model, None), *((random_model(model, seed, device), seed) for seed in seeds)]
+
+
 def _probe_one(task: Task, samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet, keep_baseline: bool) -> list[Row]:
     assert task.kind not in ("segmentation", "restoration")
     train, test = _sides(samples, groups, split, one)
@@ -100,7 +123,7 @@ def _probe_one(task: Task, samples: Samples, groups: np.ndarray, split: Split, o
     for per_class in task.per_class:
         try:
             seeds = task.seeds if one.seed is None else (one.seed,)
-            found = probe(task.probes, task.kind, train, test, seeds, classes, per_class)
+            found = probe(task.probes, task.kind, train, test, seeds, classes, per_class, components=task.qda_components)
         except InputError as error:
             raise InputError(f"task {task.name}: split {split.keys or 'into two'}, {_name(one.keys)}: {error}") from None
         for row in found:
@@ -112,8 +135,8 @@ def _probe_one(task: Task, samples: Samples, groups: np.ndarray, split: Split, o
 
 
 def _sides(samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet) -> tuple[ProbeSamples, ProbeSamples]:
-    train, test = (ProbeSamples(one.values[rows], samples.targets[rows], groups[rows]) for rows in (split.train, split.test))
-    return train, test
+    everything = ProbeSamples(one.values, samples.targets, groups, one.noise)
+    return everything.take(split.train), everything.take(split.test)
 
 
 def _examples(task: Task, samples: Samples, groups: np.ndarray, split: Split, one: FeatureSet) -> Examples:
@@ -121,9 +144,10 @@ def _examples(task: Task, samples: Samples, groups: np.ndarray, split: Split, on
     assert task.kind not in ("segmentation", "restoration")
     train, _ = _sides(samples, groups, split, one)
     name = task.probes[0]
-    fitted = fit_probe(name, task.kind, train, task.seeds[0], len(samples.names) if task.kind == "classification" else 0)
+    count = len(samples.names) if task.kind == "classification" else 0
+    fitted = fit_probe(name, task.kind, train, task.seeds[0], count, components=task.qda_components)
     rows = np.sort(np.random.default_rng(0).permutation(split.test)[:EXAMPLES])
-    outputs = fitted.outputs(one.values[rows])
+    outputs = fitted.outputs(one.values[rows], None if one.noise is None else one.noise[rows])
     predicted = {"classification": lambda: outputs.argmax(axis=1), "multilabel": lambda: outputs >= 0.5, "regression": lambda: outputs}
     return Examples(f"{name} on {_name(one.keys)}", rows, predicted[task.kind]())
 

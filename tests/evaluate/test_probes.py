@@ -17,6 +17,7 @@ from rsfm_jax.evaluate.probing import probe_models
 from rsfm_jax.evaluate.probing.probes import Samples, fit_probe, probe
 
 NAMES = ("linear", "knn", "forest", "mlp")
+CLASS_NAMES = (*NAMES, "qda", "bayesian_qda")
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +132,7 @@ def test_the_test_side_moves_no_fit():
     assert row["rmse"] == pytest.approx(np.sqrt(np.mean((fitted.outputs(far.features) - far.targets) ** 2)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASS_NAMES)
 def test_a_class_that_was_not_trained_on_has_probability_zero(name):
     train = side("classification", 120, 0)
     shifted = Samples(train.features, np.array([0, 2, 4])[train.targets], train.groups)

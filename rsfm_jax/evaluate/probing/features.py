@@ -1,6 +1,6 @@
 """Features of chips: from an encoder, once for each model and kept on disk, and from what needs no training.
 
-Legend: N chips, C bands, H W pixels, D encoder width, F features.
+Legend: N chips, C bands, H W pixels, D encoder width, F features, d draws of noise.
 """
 
 import dataclasses
@@ -33,12 +33,14 @@ class FeatureSet:
       values: float32 or float64 (N, F).
       filled: Values that were not observed and had to be filled or left out.
       seed: The only one of the task's seeds that the features are for, where each seed has its own encoder; None for all of them.
+      noise: The features with noise added to the chips, float32 (N, d, F), or None.
     """
 
     keys: dict[str, Any]
     values: np.ndarray
     filled: int = 0
     seed: int | None = None
+    noise: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pathlib
 from typing import Literal
 
 from rsfm_jax.errors import InputError, nearest
-from rsfm_jax.evaluate.probing.probe_models import BASELINE, STRENGTHS
+from rsfm_jax.evaluate.probing.gaussian_probes import COMPONENTS, WITH_NOISE
+from rsfm_jax.evaluate.probing.probe_models import probe_names
 from rsfm_jax.evaluate.tasks.fields import parse
 from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task_sources import Catalogue, Points, Rasters, Value
@@ -101,6 +102,35 @@ class Baselines:
 
 
 @dataclasses.dataclass(frozen=True)
+class Noise:
+    """Measurement noise of the chips, white: independent between pixels, bands and dates.
+
+    Attributes:
+      sd: Standard deviation of each band, in its unit.
+      share: More of it, as a share of the value; both add in squares.
+      column: Column of the samples whose entries have noise of their own, such as scene or sensor.
+      times: Entries of it and how many times the noise they have; others once.
+      draws: How often the chips are encoded with noise added, at least 2.
+      seed: Draws it.
+    """
+
+    sd: dict[str, float]
+    share: float = 0.0
+    column: str | None = None
+    times: dict[Value, float] = dataclasses.field(default_factory=dict)
+    draws: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min([*self.sd.values(), self.share, *self.times.values()]) < 0 or self.draws < 2 or not any([*self.sd.values(), self.share]):
+            raise InputError(
+                f"sd, share, times and draws are {self.sd}, {self.share:g}, {self.times}, {self.draws}; expected some noise, 2 draws"
+            )
+        if (self.column is None) != (not self.times):
+            raise InputError(f"column is {self.column} and times {self.times}; expected both or neither")
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """How segmentation and restoration are trained.
 
@@ -155,6 +185,8 @@ class Task:
       baselines: Features beside it.
       training: For segmentation and restoration.
       inner_groups: Column whose groups no inner fold tears; None for shapes, or blocks of ground of a chip's size.
+      noise: Of the measurements, for the probe `bayesian_qda_noise`.
+      qda_components: Principal components of the training side's features that the Gaussian probes keep, at most.
     """
 
     name: str
@@ -171,10 +203,16 @@ class Task:
     baselines: Baselines = Baselines()
     training: Training = Training()
     inner_groups: str | None = None
+    noise: Noise | None = None
+    qda_components: int = COMPONENTS
 
     def __post_init__(self) -> None:
-        known = [name for name in STRENGTHS if name not in BASELINE.values()]
-        for key, given, choices in (("probes", self.probes, known), ("metrics", self.metrics, FIGURES[self.kind])):
+        if (self.noise is not None) != (WITH_NOISE in self.probes) or self.qda_components < 1:
+            raise InputError(
+                f"noise is {self.noise}, qda_components {self.qda_components} and probes {list(self.probes)}; expected noise if and only "
+                f"if {WITH_NOISE} is among the probes, and at least one component"
+            )
+        for key, given, choices in (("probes", self.probes, probe_names(self.kind)), ("metrics", self.metrics, FIGURES[self.kind])):
             for name in given:
                 if name not in choices:
                     raise InputError(f"{key}: {name!r} is not known for {self.kind} (known: {', '.join(choices)}){nearest(name, choices)}")
