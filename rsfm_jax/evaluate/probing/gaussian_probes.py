@@ -72,7 +72,7 @@ class GaussianClasses:
 
     def _turned(self, noise: np.ndarray) -> np.ndarray:
         """Differences of features (N, d, F) as those of components, float64 (N, d, C)."""
-        return noise @ (self._pca.components_[: self.components] / np.asarray(self._scaler.scale_)).T
+        return noise @ (np.asarray(self._pca.components_)[: self.components] / np.asarray(self._scaler.scale_)).T
 
 
 def sample_noise(drawn: np.ndarray, shape: np.ndarray) -> np.ndarray:
