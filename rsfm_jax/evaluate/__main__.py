@@ -106,6 +106,11 @@ def _run() -> int:
         spread = "" if row[f"{first}_sd"] is None else f" ± {row[f'{first}_sd']:.4f}"
         figure = "not defined" if row[first] is None else f"{row[first]:.4f}{spread}"
         print(f"{figure:>20}  {row['per_class'] or 'all':>14}  {name}{pair}")
+    for row in results["retrieval"]:
+        name = ", ".join(str(row[key]) for key in ("features", "layer", "pooling") if row[key] is not None)
+        pair = f" ({row['train_group']} to {row['test_group']})" if "train_group" in row else ""
+        recalls = ", ".join(f"{key} {row[key]:.4f}" for key in row if key.startswith("recall_at_"))
+        print(f"retrieval by {name}{pair}: {recalls}, mean average precision {row['mean_average_precision']:.4f}")
     print(f"wrote {out}: results.json, rows.csv, report.html; left out: {results['samples']['dropped']}")
     return 0
 

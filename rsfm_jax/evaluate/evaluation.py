@@ -11,8 +11,9 @@ from rsfm_jax.evaluate.networks.restore import restoration_rows
 from rsfm_jax.evaluate.networks.segment import segmentation_rows
 from rsfm_jax.evaluate.plots import make_figures
 from rsfm_jax.evaluate.probing.features import Model, check_model, load_model
+from rsfm_jax.evaluate.probing.retrieval import retrieval_rows
 from rsfm_jax.evaluate.report import CACHE, check_out, write_report
-from rsfm_jax.evaluate.runner import describe, probe_rows, summarise
+from rsfm_jax.evaluate.runner import describe, feature_sets, probe_rows, summarise
 from rsfm_jax.evaluate.samples.restored import RestoredSamples
 from rsfm_jax.evaluate.samples.sides import make_splits
 from rsfm_jax.evaluate.samples.sources import read_samples
@@ -56,16 +57,18 @@ def evaluate(
     for model in models:
         for chips in samples.seen:
             check_model(model, chips, task.encoding)
-    splits = make_splits(task, samples)
+    splits, retrieved = make_splits(task, samples), []
     if isinstance(samples, RestoredSamples):
         rows, features, examples = restoration_rows(task, samples, splits, models, device, batch_size, say)
     elif task.kind == "segmentation":
         rows, features, examples = segmentation_rows(task, samples, splits, models, device, batch_size, say)
     else:
-        rows, features, examples = probe_rows(task, samples, splits, models, out / CACHE, device, batch_size, say)
+        sets = feature_sets(task, samples, models, out / CACHE, device, batch_size, say)
+        rows, features, examples = probe_rows(task, samples, splits, sets, say)
+        retrieved = [] if task.retrieval is None else retrieval_rows(task, samples, splits, sets)
     means, transfer = summarise(task, rows)
     results = describe(task, samples, splits, models) | {"figures": list(task.figures), "features": features}
-    results |= {"means": means, "transfer": transfer, "rows": rows}
+    results |= {"means": means, "transfer": transfer, "retrieval": retrieved, "rows": rows}
     write_report(out, results, make_figures(task, means, samples, examples))
     return results
 

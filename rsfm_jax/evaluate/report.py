@@ -35,7 +35,7 @@ def write_report(out: pathlib.Path, results: dict[str, Any], figures: dict[str, 
 
     Args:
       out: Folder; made where it is not there.
-      results: `rows`, `means`, `transfer`, `features` and what `rsfm_jax.evaluate.runner.describe` returns.
+      results: `rows`, `means`, `transfer`, `retrieval`, `features` and what `rsfm_jax.evaluate.runner.describe` returns.
       figures: Pictures of the page, by caption.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -75,6 +75,12 @@ def _page(results: dict[str, Any], figures: dict[str, Figure]) -> str:
         few = "" if table["per_class"] is None else f", {table['per_class']} labels a class"
         title = ", ".join(str(table[key]) for key in KEYS if key != "per_class" and table[key] is not None) + few
         parts.append(f"<h3>Transfer: {_text(title)}</h3>{_transfer(table['rows'])}")
+    if results["retrieval"]:
+        quiet = "The test side asks and the training side answers, by cosine similarity. "
+        parts.append(f"<h2>Retrieval</h2><p class=quiet>{quiet}Without features: expectation over random orders.</p>")
+        keys = list(results["retrieval"][0])
+        body = [[_figure(v, None) if isinstance(v, float) else v for v in (row[key] for key in keys)] for row in results["retrieval"]]
+        parts.append(_table(keys, body))
     parts += [f"<h2>{_text(caption)}</h2>{_image(figure, caption)}" for caption, figure in figures.items()]
     parts.append("<h2>Samples</h2>" + _table(["left out because", "count"], [[*item] for item in samples["dropped"].items()]))
     for split in results["splits"]:

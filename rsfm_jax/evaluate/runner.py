@@ -50,10 +50,7 @@ def probe_rows(
     task: Task,
     samples: Samples,
     splits: Sequence[Split],
-    models: Sequence[Model],
-    cache: pathlib.Path | None,
-    device: str,
-    batch: int,
+    sets: Sequence[FeatureSet],
     say: Say,
 ) -> tuple[list[Row], list[Row], Examples]:
     """Runs the probes of a task that is not segmentation or restoration.
@@ -62,19 +59,15 @@ def probe_rows(
       task: The task.
       samples: Its samples.
       splits: Of them.
-      models: The encoders.
-      cache: Folder of features that were computed already, or None.
-      device: Of the encoders.
-      batch: Chips at a time.
+      sets: Of `feature_sets`.
       say: Told of progress.
 
     Returns:
       A row for each split, feature set, probe, number of labels and seed; what is known of each feature set; and examples.
 
     Raises:
-      InputError: What features, probes or models refuse.
+      InputError: What probes refuse.
     """
-    sets = _feature_sets(task, samples, models, cache, device, batch, say)
     groups = (
         samples.groups if task.inner_groups is None else np.unique(samples.column(task.inner_groups), return_inverse=True)[1].reshape(-1)
     )
@@ -87,10 +80,26 @@ def probe_rows(
     return rows, described, _examples(task, samples, groups, splits[0], next(one for one in sets if one.keys["layer"] is not None))
 
 
-def _feature_sets(
+def feature_sets(
     task: Task, samples: Samples, models: Sequence[Model], cache: pathlib.Path | None, device: str, batch: int, say: Say
 ) -> list[FeatureSet]:
-    """Of all that needs no training, of every model, and of an untrained encoder of its config; with noise where the task states it."""
+    """Features of all that needs no training, of every model, and of encoders of its config that were never trained, one for each seed.
+
+    Args:
+      task: The task.
+      samples: Its samples.
+      models: The encoders.
+      cache: Folder of features that were computed already, or None.
+      device: Of the encoders.
+      batch: Chips at a time.
+      say: Told of progress.
+
+    Returns:
+      Feature sets, those without an encoder first; with their noise where the task states that of the chips.
+
+    Raises:
+      InputError: What chips, noise or encoders refuse.
+    """
     encoders = [(one, seed) for model in models for one, seed in _and_untrained(model, task.seeds, device)]
 
     def of(chips: Chips, what: str) -> list[FeatureSet]:

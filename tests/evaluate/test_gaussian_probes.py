@@ -21,7 +21,8 @@ from rsfm_jax.evaluate.probing.probes import Samples, fit_probe, probe
 from rsfm_jax.evaluate.probing.qda import empirical_prior, fit_qda
 from rsfm_jax.evaluate.samples.noise import noisy_chips
 from rsfm_jax.evaluate.samples.sources import read_samples
-from rsfm_jax.evaluate.tasks.task import Noise, read_task
+from rsfm_jax.evaluate.tasks.task import read_task
+from rsfm_jax.evaluate.tasks.task_extras import Noise
 from tests.evaluate.small_scene import RGBN, image, write_labels, write_model, write_scene, write_task
 
 F, K = 6, 3

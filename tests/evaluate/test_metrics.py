@@ -129,9 +129,18 @@ def test_retrieval_by_hand():
     queries = np.array([[1.0, 0.1], [0.2, 1], [0.9, 1]])
     relevant = np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]], bool)
     found = recall_at_k(queries, gallery, relevant, ks=(1, 2))
-    assert found == {"recall_at_1": 0.5, "recall_at_2": 1.0, "median_rank": 1.5, "queries": 2, "without_relevant": 1, "gallery": 4}
+    assert found == {
+        "recall_at_1": 0.5,
+        "recall_at_2": 1.0,
+        "mean_average_precision": 0.75,
+        "median_rank": 1.5,
+        "queries": 2,
+        "without_relevant": 1,
+        "gallery": 4,
+    }
     second = recall_at_k(queries, gallery, np.array([[0, 0, 1, 1]] * 3, bool), ks=(1, 2))  # any relevant item counts
     assert (second["recall_at_1"], second["recall_at_2"]) == (pytest.approx(1 / 3), 1)
+    assert second["mean_average_precision"] == pytest.approx(((1 / 2 + 2 / 4) / 2 + (1 / 2 + 2 / 4) / 2 + (1 / 1 + 2 / 4) / 2) / 3)
 
 
 def test_retrieval_equals_a_sort_and_constant_embeddings_earn_nothing(monkeypatch):
@@ -149,6 +158,10 @@ def test_retrieval_equals_a_sort_and_constant_embeddings_earn_nothing(monkeypatc
     same = recall_at_k(np.tile(gallery[:1], (30, 1)), np.tile(gallery[:1], (30, 1)), relevant)
     assert same["recall_at_10"] == 0
     assert same["median_rank"] == 30
+    assert same["mean_average_precision"] == pytest.approx(1 / 30)
+    several = rng.random((30, 30)) < 0.3
+    by_library = [library.average_precision_score(truth, scores) for truth, scores in zip(several, cosine, strict=True)]
+    assert recall_at_k(queries, gallery, several)["mean_average_precision"] == pytest.approx(np.mean(by_library))
     for arguments, message in (
         ((0 * queries, gallery, relevant), "queries: 30 embeddings are zero"),
         ((queries, gallery[:5], relevant), r"relevant is bool \(30, 30\); expected bool \(30, 5\)"),

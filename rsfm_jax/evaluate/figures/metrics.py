@@ -189,7 +189,7 @@ def regression(target: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
 
 
 def recall_at_k(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Any]:
-    """Retrieval by cosine similarity: the share of queries with a relevant item among the first k.
+    """Retrieval by cosine similarity: the share of queries with a relevant item among the first k, and mean average precision.
 
     A tie counts against the model: the relevant item comes last among items equally similar, so constant embeddings earn nothing.
 
@@ -200,8 +200,8 @@ def recall_at_k(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray, 
       ks: Values of k, 1 to G.
 
     Returns:
-      `recall_at_K` for each k; `median_rank` of the first relevant item, from 1; `queries`, how many were counted, and `without_relevant`,
-      how many were not, as no item is relevant to them; `gallery`.
+      `recall_at_K` for each k; `mean_average_precision` over the whole gallery; `median_rank` of the first relevant item, from 1;
+      `queries`, how many were counted, and `without_relevant`, how many were not, as no item is relevant to them; `gallery`.
 
     Raises:
       InputError: Shapes or ks do not fit, an embedding is zero or not finite, or no query has a relevant item.
@@ -217,15 +217,24 @@ def recall_at_k(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray, 
     if not counted.any():
         raise InputError("relevant has no item for any query; expected at least one")
     queries, gallery, relevant = _unit("queries", queries)[counted], _unit("gallery", gallery), relevant[counted]
-    ranks = np.empty(len(queries), np.int64)
+    ranks, precisions = np.empty(len(queries), np.int64), np.empty(len(queries))
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)
         similarity = queries[rows] @ gallery.T
         best = np.where(relevant[rows], similarity, -np.inf).max(axis=1, keepdims=True)
         ranks[rows] = 1 + ((similarity >= best - TIE) & ~relevant[rows]).sum(axis=1)
+        precisions[rows] = [_average_precision(one, wanted) for one, wanted in zip(similarity, relevant[rows], strict=True)]
     recalls = {f"recall_at_{k}": float((ranks <= k).mean()) for k in ks}
     counts = {"queries": len(queries), "without_relevant": int((~counted).sum()), "gallery": len(gallery)}
-    return {**recalls, "median_rank": float(np.median(ranks)), **counts}
+    return {**recalls, "mean_average_precision": float(precisions.mean()), "median_rank": float(np.median(ranks)), **counts}
+
+
+def _average_precision(similarity: np.ndarray, relevant: np.ndarray) -> float:
+    """Mean, over the relevant items of one query, of the share of relevant items up to each; of ties the relevant come last."""
+    wanted, others = np.sort(similarity[relevant])[::-1], np.sort(similarity[~relevant])
+    before = len(others) - np.searchsorted(others, wanted - TIE)
+    count = np.arange(1, len(wanted) + 1)
+    return float((count / (count + before)).mean())
 
 
 def _unit(name: str, embeddings: np.ndarray) -> np.ndarray:

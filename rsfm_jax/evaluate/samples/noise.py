@@ -9,7 +9,7 @@ import numpy as np
 
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.samples.samples import Chips, Samples
-from rsfm_jax.evaluate.tasks.task import Noise
+from rsfm_jax.evaluate.tasks.task_extras import Noise
 
 
 def noisy_chips(samples: Samples, noise: Noise, draw: int) -> Chips:

@@ -1,8 +1,8 @@
 """A task file: what is predicted, from which samples, split how, by which probes. YAML, read strictly into frozen dataclasses.
 
-The fields below, and those of `task_sources` and `restored_source`, are the format. Paths in it are relative to ``--data_root``, or to the
-task file's folder. Nothing is read here but the task file itself; scenes of imagery have the fields of `scenes.yaml` and are read by
-`rsfm_jax.ingest.scenes`.
+The fields below, and those of `task_sources`, `restored_source` and `task_extras`, are the format. Paths in it are relative to
+``--data_root``, or to the task file's folder. Nothing is read here but the task file itself; scenes of imagery have the fields of
+`scenes.yaml` and are read by `rsfm_jax.ingest.scenes`.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from rsfm_jax.evaluate.probing.gaussian_probes import COMPONENTS, WITH_NOISE
 from rsfm_jax.evaluate.probing.probe_models import probe_names
 from rsfm_jax.evaluate.tasks.fields import parse
 from rsfm_jax.evaluate.tasks.restored_source import Restored
+from rsfm_jax.evaluate.tasks.task_extras import Noise, Retrieval
 from rsfm_jax.evaluate.tasks.task_sources import Catalogue, Points, Rasters, Value
 from rsfm_jax.ingest.scenes import load_yaml
 
@@ -102,35 +103,6 @@ class Baselines:
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise:
-    """Measurement noise of the chips, white: independent between pixels, bands and dates.
-
-    Attributes:
-      sd: Standard deviation of each band, in its unit.
-      share: More of it, as a share of the value; both add in squares.
-      column: Column of the samples whose entries have noise of their own, such as scene or sensor.
-      times: Entries of it and how many times the noise they have; others once.
-      draws: How often the chips are encoded with noise added, at least 2.
-      seed: Draws it.
-    """
-
-    sd: dict[str, float]
-    share: float = 0.0
-    column: str | None = None
-    times: dict[Value, float] = dataclasses.field(default_factory=dict)
-    draws: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min([*self.sd.values(), self.share, *self.times.values()]) < 0 or self.draws < 2 or not any([*self.sd.values(), self.share]):
-            raise InputError(
-                f"sd, share, times and draws are {self.sd}, {self.share:g}, {self.times}, {self.draws}; expected some noise, 2 draws"
-            )
-        if (self.column is None) != (not self.times):
-            raise InputError(f"column is {self.column} and times {self.times}; expected both or neither")
-
-
-@dataclasses.dataclass(frozen=True)
 class Training:
     """How segmentation and restoration are trained.
 
@@ -185,6 +157,7 @@ class Task:
       baselines: Features beside it.
       training: For segmentation and restoration.
       inner_groups: Column whose groups no inner fold tears; None for shapes, or blocks of ground of a chip's size.
+      retrieval: That the test side is also asked to find what is alike in the training side; None for not. With classes or labels only.
       noise: Of the measurements, for the probe `bayesian_qda_noise`.
       qda_components: Principal components of the training side's features that the Gaussian probes keep, at most.
     """
@@ -204,6 +177,7 @@ class Task:
     training: Training = Training()
     inner_groups: str | None = None
     noise: Noise | None = None
+    retrieval: Retrieval | None = None
     qda_components: int = COMPONENTS
 
     def __post_init__(self) -> None:
@@ -236,6 +210,8 @@ class Task:
             raise InputError("multilabel needs a source of kind points or tfds")
         if isinstance(self.source, Points) and (len(self.source.target) > 1) != (self.kind == "multilabel"):
             raise InputError(f"target is {list(self.source.target)} for {self.kind}; expected one column, and several for multilabel")
+        if self.retrieval is not None and self.kind not in ("classification", "multilabel"):
+            raise InputError(f"retrieval is given for {self.kind}; what is alike is known for classification and multilabel only")
         if self.per_class != (None,) and self.kind != "classification":
             raise InputError(f"per_class is {list(self.per_class)} for {self.kind}; few labels are drawn for classification only")
 
