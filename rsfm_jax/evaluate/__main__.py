@@ -2,6 +2,7 @@
 
     python -m rsfm_jax.evaluate --model=weights --task=configs/tasks/north_carolina_points.yaml --data_root=DATA --out=results/points
     python -m rsfm_jax.evaluate --model=weights --embed=patches --scenes=scenes/ --out=embeddings
+    python -m rsfm_jax.evaluate --model=weights --embed=map --task=task.yaml --data_root=DATA --scenes=scenes/ --out=maps
     python -m rsfm_jax.evaluate --task=configs/tasks/north_carolina_points.yaml --data_root=DATA --probe_set=labelled.npz
 
 With --task it writes results.json, rows.csv and report.html; features are kept in OUT/features, so that other probes of the same chips
@@ -12,6 +13,7 @@ With --probe_set it writes the task's samples as the labelled set that training 
 import importlib.util
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -23,12 +25,16 @@ _TASK = flags.DEFINE_string("task", None, "task file, as configs/tasks/north_car
 _OUT = flags.DEFINE_string("out", None, "folder of the results; may hold those of a run before, which are replaced")
 _DATA = flags.DEFINE_string("data_root", None, "folder that paths in the task are relative to; by default the task file's")
 _DEVICE = flags.DEFINE_string("device", "cpu", "where PyTorch computes: cpu, cuda, cuda:1")
-_EMBED = flags.DEFINE_string("embed", None, "patches (a GeoTIFF, one cell a patch) or chips (a GeoParquet table), in place of --task")
+_EMBED = flags.DEFINE_string(
+    "embed", None, "patches (a GeoTIFF, one cell a patch), chips (a GeoParquet table), map (of classes, by --task)"
+)
 _SCENES = flags.DEFINE_string("scenes", None, "with --embed: folder with scenes.yaml")
 _SCENE = flags.DEFINE_list("scene", [], "with --embed: ids of scenes; by default all that the model can see")
 _BANDS = flags.DEFINE_list("bands", [], "with --embed: bands given to the model, where it has several inputs of a sensor")
-_WINDOW = flags.DEFINE_integer("window_px", None, "with --embed: side of windows or chips; by default that of the chips in training")
-_OVERLAP = flags.DEFINE_integer("overlap_px", None, "with --embed=patches: what neighbouring windows share; by default a quarter")
+_WINDOW = flags.DEFINE_integer(
+    "window_px", None, "with --embed: side of windows or chips; by default that of the chips in training, or for maps in the task"
+)
+_OVERLAP = flags.DEFINE_integer("overlap_px", None, "with --embed=patches or map: what neighbouring windows share; by default a quarter")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "with --embed=patches: type of the values")
 _PROBE_SET = flags.DEFINE_string("probe_set", None, "file to write, for --config.probe.path of training, in place of --model and --out")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "chips that the encoder sees at a time")
@@ -47,8 +53,10 @@ def _embed(kind: str) -> int:
     model = pathlib.Path(cli.required_flag("model", ",".join(_MODEL.value), "weights"))
     scenes = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
     out = pathlib.Path(cli.required_flag("out", _OUT.value, "embeddings"))
+    if kind == "map":
+        return _map(model, scenes, out)
     if _TASK.value:
-        raise InputError("--task and --embed: give one of them")
+        raise InputError(f"--task and --embed={kind}: give one of them, or --embed=map")
     _need("torch", "pyarrow")
     from rsfm_jax.evaluate.scenes.embed_folder import embed_folder  # imports torch
 
@@ -58,6 +66,26 @@ def _embed(kind: str) -> int:
     else:
         options |= {"window_px": _WINDOW.value, "overlap_px": _OVERLAP.value, "dtype": _DTYPE.value}
     found = embed_folder(model, scenes, out, kind, _SCENE.value, _BANDS.value, print, **options)
+    return _print_scenes(out, found)
+
+
+def _map(model: pathlib.Path, scenes: pathlib.Path, out: pathlib.Path) -> int:
+    task = pathlib.Path(cli.required_flag("task", _TASK.value, "configs/tasks/north_carolina_points.yaml"))
+    if _BANDS.value:
+        raise InputError(f"--bands={','.join(_BANDS.value)}: a map's bands are those of the task's images; leave it out")
+    if _BATCH.value < 1:
+        raise InputError(f"--batch_size={_BATCH.value}: must be at least 1")
+    _need("torch", "sklearn", "geopandas", "pyarrow")
+    from rsfm_jax.evaluate.mapping import map_folder  # imports torch
+
+    root = pathlib.Path(_DATA.value) if _DATA.value else task.parent
+    sizes = {"window_px": _WINDOW.value, "overlap_px": _OVERLAP.value}
+    return _print_scenes(
+        out, map_folder(model, task, root, scenes, out, _SCENE.value, **sizes, device=_DEVICE.value, batch=_BATCH.value, say=print)
+    )
+
+
+def _print_scenes(out: pathlib.Path, found: dict[str, Any]) -> int:
     for name, reason in found["left_out"].items():
         print(f"left out: {name}: {reason}")
     print(f"wrote {out}: {len(found['scenes'])} scenes, summary.json")

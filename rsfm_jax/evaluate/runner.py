@@ -68,9 +68,7 @@ def probe_rows(
     Raises:
       InputError: What probes refuse.
     """
-    groups = (
-        samples.groups if task.inner_groups is None else np.unique(samples.column(task.inner_groups), return_inverse=True)[1].reshape(-1)
-    )
+    groups = inner_groups(task, samples)
     rows: list[Row] = []
     for number, split in enumerate(splits):
         for one in sets:
@@ -78,6 +76,13 @@ def probe_rows(
             rows += _probe_one(task, samples, groups, split, one, keep_baseline=one is sets[0])
     described = [{**one.keys, "width": one.values.shape[1], "filled": one.filled} for one in sets if one.seed in (None, task.seeds[0])]
     return rows, described, _examples(task, samples, groups, splits[0], next(one for one in sets if one.keys["layer"] is not None))
+
+
+def inner_groups(task: Task, samples: Samples) -> np.ndarray:
+    """Groups that no inner fold tears, int64 (N,): the samples' own, or those of the task's column."""
+    if task.inner_groups is None:
+        return samples.groups
+    return np.unique(samples.column(task.inner_groups), return_inverse=True)[1].reshape(-1)
 
 
 def feature_sets(

@@ -155,7 +155,7 @@ def probe(
             chosen |= {"inner_folds": fitted.inner_folds, "converged": fitted.converged}
             if isinstance(fitted.model, GaussianClasses):
                 chosen |= {"components": fitted.model.components, "noise_floored": fitted.model.floored}
-            rows.append(given | chosen | _figures(kind, test.targets, fitted.outputs(test.features, test.noise), classes))
+            rows.append(given | chosen | figures_of(kind, test.targets, fitted.outputs(test.features, test.noise), classes))
     return rows
 
 
@@ -233,8 +233,18 @@ def _score(kind: Kind, targets: np.ndarray, outputs: np.ndarray) -> float:
     return -float(np.sqrt(np.mean((outputs - targets) ** 2)))
 
 
-def _figures(kind: Kind, targets: np.ndarray, outputs: np.ndarray, classes: int | Sequence[str] | None) -> dict[str, Any]:
-    """Figures of the test side."""
+def figures_of(kind: Kind, targets: np.ndarray, outputs: np.ndarray, classes: int | Sequence[str] | None) -> dict[str, Any]:
+    """Figures of the test side.
+
+    Args:
+      kind: What is predicted.
+      targets: As `Samples` has them.
+      outputs: Of `Fitted.outputs`.
+      classes: Names of the classes or how many, for classification.
+
+    Returns:
+      What `classification` and `probabilistic`, `multilabel`, or `regression` return.
+    """
     if kind == "regression":
         return regression(targets, outputs)
     if kind == "multilabel":

@@ -4,6 +4,7 @@ Legend: D bands of the file.
 """
 
 from collections.abc import Iterable, Mapping
+import colorsys
 import dataclasses
 import pathlib
 from typing import Any
@@ -15,6 +16,8 @@ from rasterio.shutil import copy as copy_raster
 from rsfm_jax.evaluate.scenes.reading import CACHE_BYTES
 from rsfm_jax.ingest.raster import pixels_window
 
+Colour = tuple[int, ...]  # red, green, blue, alpha, 0 to 255
+_GOLDEN = (5**0.5 - 1) / 2  # of a turn of the colour circle from one class to the next
 _BLOCK_BYTES = 16 * 2**20  # of all bands together: a COG's bands are interleaved by pixel
 
 
@@ -35,8 +38,21 @@ class Grid:
     crs: Any
 
 
+def class_colours(count: int) -> dict[int, Colour]:
+    """Colours of classes 0 to ``count`` - 1, unlike those of their neighbours in number."""
+    turns = [(k * _GOLDEN % 1, 0.65 - 0.25 * (k % 2), 0.9 - 0.15 * (k % 3)) for k in range(count)]
+    return {k: (*(round(255 * part) for part in colorsys.hsv_to_rgb(*turn)), 255) for k, turn in enumerate(turns)}
+
+
 def write_cog(
-    folder: pathlib.Path, pieces: Iterable[np.ndarray], grid: Grid, count: int, nodata: float, tags: Mapping[str, str], half: bool = False
+    folder: pathlib.Path,
+    pieces: Iterable[np.ndarray],
+    grid: Grid,
+    count: int,
+    nodata: float,
+    tags: Mapping[str, str],
+    half: bool = False,
+    colours: Mapping[int, Colour] | None = None,
 ) -> pathlib.Path:
     """Writes a tiled, compressed GeoTIFF with overviews, by way of an uncompressed one beside it.
 
@@ -48,6 +64,7 @@ def write_cog(
       nodata: Value of cells without an observation.
       tags: Metadata of the file.
       half: Keep floats in 16 bits; readers see float32.
+      colours: Of the values of one band of uint8; None for none.
 
     Returns:
       The file.
@@ -63,6 +80,8 @@ def write_cog(
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         with rasterio.open(plain, "w", **profile) as dataset:
             dataset.update_tags(**tags)
+            if colours is not None:
+                dataset.write_colormap(1, dict(colours))
             row, piece = 0, first
             while piece is not None:
                 dataset.write(piece.astype(profile["dtype"], copy=False), window=pixels_window(0, row, grid.width, piece.shape[1]))

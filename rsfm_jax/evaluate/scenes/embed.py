@@ -17,7 +17,7 @@ import torch
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.scenes.chip_table import stream_chips, write_chip_table
-from rsfm_jax.evaluate.scenes.cog import Grid, write_cog
+from rsfm_jax.evaluate.scenes.cog import Grid, class_colours, write_cog
 from rsfm_jax.evaluate.scenes.pieces import open_pieces
 from rsfm_jax.evaluate.scenes.prepared import Prepared, prepare
 from rsfm_jax.evaluate.scenes.reading import SceneInput
@@ -81,6 +81,8 @@ def map_scene(
     patch: int | None = None,
     batch: int = 2,
     device: str = "cpu",
+    location: bool = True,
+    date: bool = True,
 ) -> dict[str, Any]:
     """Maps the classes of a scene's pixels into a cloud-optimised GeoTIFF of uint8; class probabilities are blended between windows.
 
@@ -99,6 +101,8 @@ def map_scene(
       patch: See there.
       batch: See there.
       device: See there.
+      location: Whether the encoder is told where a window lies.
+      date: Whether it is told when it was seen, where that is known.
 
     Returns:
       JSON, as `embed_scene` returns it.
@@ -110,10 +114,10 @@ def map_scene(
         raise InputError(f"{len(classes)} classes: a map holds 1 to {MAP_NODATA}, {MAP_NODATA} itself is nodata")
     if isinstance(head, torch.nn.Module):
         head = head.to(device).eval()
-    head_digest = head_digest or _head_digest(head)
+    head_digest = head_digest or digest_of_head(head)
     with prepare(model_folder, scene, window_px, overlap_px, patch, device) as run:
-        encode = run.encoder(lambda encoded: head(encoded.grids[0]).float().softmax(dim=1))
-        more = {"kind": "map", "head": head_digest, "classes": list(classes), "batch": batch}
+        encode = run.encoder(lambda encoded: head(encoded.grids[0]).float().softmax(dim=1), location, date)
+        more = {"kind": "map", "head": head_digest, "classes": list(classes), "batch": batch, "location": location, "date": date}
         return _stream_to_cog(run, encode, Cells(1, len(classes), _most_likely), out, more, 1, MAP_NODATA)
 
 
@@ -166,17 +170,21 @@ def _stream_to_cog(
     height, width = (-(-length // cells.pixels) for length in (plan.height, plan.width))
     grid = Grid(height, width, reader.transform @ type(reader.transform).scale(cells.pixels), reader.scene.crs)
     tags = {"scene": reader.name, "model_digest": run.digest, "window_px": str(plan.side), "overlap_px": str(plan.overlap)}
-    tags |= {"classes": json.dumps(more["classes"])} if "classes" in more else {}
+    colours = None
+    if "classes" in more:
+        tags |= {"classes": json.dumps(more["classes"]), "head_digest": more["head"]}
+        colours = class_colours(len(more["classes"]))
     with open_pieces(pathlib.Path(out), run.arguments(more)) as pieces:
         resumed_at = pieces.done
         stream_scene(reader, plan, encode, cells, pieces, more["batch"])
         values = (pieces.read(k)["values"] for k in range(pieces.done))
-        pieces.finish(write_cog(pieces.folder, values, grid, count, nodata, tags, half=more.get("dtype") == "float16"))
+        pieces.finish(write_cog(pieces.folder, values, grid, count, nodata, tags, more.get("dtype") == "float16", colours))
         size = {"height": height, "width": width, "bands": count, "window_px": plan.side, "overlap_px": plan.overlap}
         return run.summary(pieces, resumed_at) | size
 
 
-def _head_digest(head: Callable[[torch.Tensor], torch.Tensor]) -> str:
+def digest_of_head(head: Callable[[torch.Tensor], torch.Tensor]) -> str:
+    """SHA-256 of a module's structure, parameters and buffers; raises InputError for what is no module."""
     if not isinstance(head, torch.nn.Module):
         raise InputError("head_digest is missing: the head is no torch.nn.Module, so say what tells it from another one")
     digest = hashlib.sha256(repr(head).encode())

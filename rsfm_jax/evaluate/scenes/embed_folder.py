@@ -1,6 +1,6 @@
 """Embeddings of the scenes of a folder with a `scenes.yaml`: which of them the model can see, by which bands, where each goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import pathlib
@@ -44,7 +44,31 @@ def embed_folder(
       InputError: an unknown kind or scene, a scene wanted that the model can't see, or what embedding it raises; scenes done before stay.
     """
     if kind not in KINDS:
-        raise InputError(f"--embed={kind}: must be one of {', '.join(KINDS)}")
+        raise InputError(f"--embed={kind}: must be one of {', '.join(KINDS)}, map")
+    chosen, left_out = choose_scenes(model_folder, scenes, names, bands)
+    embed = embed_scene if kind == "patches" else embed_chips
+    summary = {"model": str(model_folder), "kind": kind}
+    return write_scenes(summary, chosen, left_out, out, KINDS[kind], lambda scene, file: embed(model_folder, scene, file, **options), say)
+
+
+def choose_scenes(
+    model_folder: pathlib.Path, scenes: pathlib.Path, names: Sequence[str] = (), bands: Sequence[str] = (), sensor: str | None = None
+) -> tuple[dict[str, Scene], dict[str, str]]:
+    """Which scenes of a folder the model can see, and by which bands.
+
+    Args:
+      model_folder: As `embed_folder` takes it, like all that follow.
+      scenes: See there.
+      names: See there.
+      bands: See there.
+      sensor: The sensor wanted; None for any.
+
+    Returns:
+      The scenes with their bands, by id, and why others are left out, by id.
+
+    Raises:
+      InputError: As `embed_folder`.
+    """
     known = {scene.id: scene for scene in read_scenes(scenes)}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -53,6 +77,8 @@ def embed_folder(
     left_out, chosen = {}, {}
     for name in names or known:
         try:
+            if sensor not in (None, known[name].sensor.name):
+                raise InputError(f"scene {name!r}: is of {known[name].sensor.name}; {sensor} is wanted")
             chosen[name] = _with_bands(known[name], slots, bands)
         except InputError as error:
             if names:
@@ -60,16 +86,42 @@ def embed_folder(
             left_out[name] = str(error)
     if not chosen:
         raise InputError(f"--scenes={scenes}: the model can see none of the scenes: {'; '.join(left_out.values())}")
+    return chosen, left_out
+
+
+def write_scenes(
+    summary: dict[str, Any],
+    chosen: Mapping[str, Scene],
+    left_out: Mapping[str, str],
+    out: pathlib.Path,
+    suffix: str,
+    write: Callable[[Scene, pathlib.Path], dict[str, Any]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Writes a file for each scene that has none yet, and summary.json.
+
+    Args:
+      summary: Its first entries.
+      chosen: Scenes by id.
+      left_out: Why others are not among them, by id.
+      out: Folder, made where it is not there.
+      suffix: Of the files.
+      write: Writes one scene's file and returns its summary, with ``seconds`` and ``peak_rss_mb``.
+      say: Told of each scene as it is done.
+
+    Returns:
+      The content of summary.json.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    done = {}
+    done, left_out = {}, dict(left_out)
     for name, scene in chosen.items():
-        file = out / f"{name}{KINDS[kind]}"
+        file = out / f"{name}{suffix}"
         if file.exists():
             left_out[name] = f"{file} is there already"
             continue
-        done[name] = (embed_scene if kind == "patches" else embed_chips)(model_folder, scene, file, **options)
+        done[name] = write(scene, file)
         say(f"{file}: {done[name]['seconds']:.0f} s, {done[name]['peak_rss_mb']} MB at most")
-    summary = {"model": str(model_folder), "kind": kind, "scenes": done, "left_out": left_out}
+    summary = summary | {"scenes": done, "left_out": left_out}
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 

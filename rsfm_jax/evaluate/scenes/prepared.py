@@ -49,14 +49,15 @@ class Prepared:
         """D."""
         return self.model.config["width"]
 
-    def encoder(self, take: Callable[[Encoded], torch.Tensor]) -> Encode:
-        """What windows go through: the encoder, and then ``take``."""
+    def encoder(self, take: Callable[[Encoded], torch.Tensor], location: bool = True, date: bool = True) -> Encode:
+        """What windows go through: the encoder, told where and when they are or not, and then ``take``."""
         device = next(self.model.parameters()).device
         fixed = {"sensor": self.slot["sensor"], "bands": self.reader.bands, "patch": self.plan.patch}
 
         def encode(*tensors: torch.Tensor) -> torch.Tensor:
             values, valid, grid_m, footprint_deg, time = (tensor.to(device) for tensor in tensors)
-            return take(self.model([fixed | {"values": values, "valid": valid, "grid_m": grid_m, "time": time}], footprint_deg))
+            told = fixed | {"values": values, "valid": valid, "grid_m": grid_m} | ({"time": time} if date else {})
+            return take(self.model([told], footprint_deg if location else None))
 
         return encode
 
