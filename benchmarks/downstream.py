@@ -83,7 +83,7 @@ def pretrained(variant: str, dataset: pathlib.Path, work: pathlib.Path) -> pathl
     weights = run / "weights" / variant
     if not weights.exists():
         run_module("rsfm_jax.train", f"--config=configs/downstream.py:{variant}", f"--workdir={run}", f"--config.data.path={dataset}")
-        run_module("rsfm_jax.export", f"--workdir={run}", f"--out={weights}")
+        run_module("rsfm_jax.export", f"--workdir={run}", f"--out={weights}", f"--data={dataset}")
     return weights
 
 
