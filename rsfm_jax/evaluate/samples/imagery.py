@@ -168,8 +168,8 @@ def cut(source: Imagery, images: list[Image], places: Places, whole: bool, dropp
     with ChipReader() as reader:
         for index in chosen:
             image = images[places.image[index]]
-            corner = int(places.row[index]) - before, int(places.column[index]) - before
-            chip, seen = read_chip(reader, image, *corner, side, source.resample)
+            row, column = int(places.row[index]), int(places.column[index])
+            chip, seen = read_chip(reader, image, row - before, column - before, side, source.resample)
             share = seen.mean(axis=(1, 2)).min() if whole else float(seen[:, before, before].all())
             if share < MIN_VALID_SHARE:
                 continue
