@@ -8,8 +8,11 @@ Hardware: 2 CPU cores. Command: `python benchmarks/downstream.py --data=FOLDER`,
 Expected loss: docs/evaluation.md.
 """
 
+import dataclasses
+
+from configs import demo
 from configs.ablation import LAND_COVER_BANDS, TABLES
-from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, LossConfig, MaskConfig, ModelConfig, OptimConfig, TrainConfig
+from rsfm_jax.config import Config, DataConfig, EncodingConfig, IngestConfig, LossConfig, MaskConfig, OptimConfig, TrainConfig
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.layouts import Layout, Slot
 
@@ -50,18 +53,7 @@ def get_config(variant: str = "a2mae") -> Config:
         mask=MaskConfig(table=TABLES["random" if plain else "anchor_aware"]),
         encoding=alone if plain else EncodingConfig(),
         loss=LossConfig(norm_pix=False),
-        model=ModelConfig(
-            width=192,
-            depth=6,
-            heads=6,
-            decoder_width=96,
-            decoder_depth=4,
-            decoder_heads=6,
-            compute_dtype="float32",
-            remat="none",
-            unroll=0,
-            joint=not plain,
-        ),
+        model=dataclasses.replace(demo.get_config().model, decoder_depth=4, joint=not plain),
         optim=OptimConfig(base_lr=6e-3, warmup_steps=60),
         train=TrainConfig(steps=2400, log_every=50, checkpoint_every=400, picture_every=1200),
     )
