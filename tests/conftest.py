@@ -33,8 +33,41 @@ from tests import tiny_config  # noqa: E402
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 
 
+_LONGEST_FIRST = (  # files that take half a minute and more; begun last, one of them keeps one worker busy when the others are done
+    "integration/test_processes.py",
+    "models/test_influence.py",
+    "models/test_variants.py",
+    "export/test_formats.py",
+    "train/test_step.py",
+    "train/test_unrolled.py",
+    "torch_side/test_modeling.py",
+    "integration/test_interruptions.py",
+    "train/test_microbatches.py",
+    "launch/test_slurm.py",
+    "objectives/test_augment.py",
+    "compile/test_compile.py",
+    "export/test_export.py",
+    "models/test_mae.py",
+    "train/test_exported.py",
+    "parallel/test_placing.py",
+    "train/test_pretrained.py",
+    "test_docs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first, the longest of all before the others."""
+    place = {_REPO / "tests" / name: i for i, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Reads of damaged checkpoints that Orbax gave up on complain when they are collected, in any later test or at the end."""
+    """Has pytest-xdist deal files in the order above, which it would change to that of their numbers of tests.
+
+    And reads of damaged checkpoints that Orbax gave up on complain when they are collected, in any later test or at the end.
+    """
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
     given_up = "Exception ignored in: <coroutine object _read_array"
     config.addinivalue_line("filterwarnings", f"ignore:{given_up.replace(':', '.')}:pytest.PytestUnraisableExceptionWarning")
     warnings.filterwarnings("ignore", message=given_up, category=pytest.PytestUnraisableExceptionWarning)
