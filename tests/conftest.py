@@ -1,11 +1,14 @@
 """Shared fixtures. The environment comes first: jax reads it when it is imported."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
 
 _FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # tests compile much and run little
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # compiles in half the time; jaxlib 0.12 has no such flag and stops at it
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

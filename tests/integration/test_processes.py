@@ -18,7 +18,7 @@ from rsfm_jax.train.metrics import read_metrics
 from tests.helpers import REPO, assert_refused, run_door, train_words
 
 _PATIENCE_S = 300
-ONE_DEVICE = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+ONE_DEVICE = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
 
 
 @dataclasses.dataclass(frozen=True)

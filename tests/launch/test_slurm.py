@@ -15,7 +15,7 @@ from tests.helpers import TINY_CONFIG
 from tests.launch.scripted import LAUNCH, REPO, VALUES, calls, run_script, write_env, write_tool
 
 _PATIENCE_S = 300
-_ONE_DEVICE = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+_ONE_DEVICE = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
 JOB = {"SLURM_JOB_ID": "4711"}
 
 # As srun: the command as often as there are tasks, SIGTERM to all of them, the highest exit code.
