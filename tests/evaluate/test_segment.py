@@ -142,10 +142,20 @@ def test_balanced_weights_help_a_rare_class(read):
 
 def test_patience_ends_a_run(read, monkeypatch):
     task, samples, split = read()
-    looks, scores = [], [0.1, 0.5, 0.4, 0.5, 0.9]
+    looks, scores = [], [0.2, 0.1, 0.5, 0.4, 0.5, 0.9]  # the first before training
     monkeypatch.setattr(PixelClasses, "score", lambda *_: looks.append(0) or scores[len(looks) - 1])
     *_, score, step, _ = trained(task, samples, split, 100, patience=2)
-    assert (score, step, len(looks)) == (0.5, 10, 4)  # an equal look is no better one
+    assert (score, step, len(looks)) == (0.5, 10, 5)  # an equal look is no better one
+
+
+def test_training_that_does_not_help_leaves_the_network_as_it_was(read, monkeypatch):
+    task, samples, split = read()
+    looks, scores = [], [0.5, 0.4, 0.5, 0.3, 0.6]
+    monkeypatch.setattr(PixelClasses, "score", lambda *_: looks.append(0) or scores[len(looks) - 1])
+    net, *_, score, step, start = trained(task, samples, split, 100, patience=3)
+    assert (score, step, len(looks)) == (0.5, 0, 4)
+    for name, weight in net.state_dict().items():
+        assert torch.equal(weight, start[name]), name
 
 
 def test_what_does_not_fit_is_named(read, tmp_path):

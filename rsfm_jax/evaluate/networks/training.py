@@ -112,7 +112,7 @@ def train(
     seed: int,
     batch: int,
 ) -> tuple[float, int]:
-    """Trains a network in place and leaves it as it was at its best look at the validation part.
+    """Trains a network in place and leaves it as it was at its best look at the validation part, the first of which is before training.
 
     Args:
       net: The network.
@@ -125,21 +125,22 @@ def train(
       batch: Chips at a time in prediction.
 
     Returns:
-      The best score of the validation part, and the step it was reached at.
+      The best score of the validation part, and the step it was reached at; 0 where no training made it better.
     """
     optimizer = torch.optim.AdamW(groups)
     trained = [p for group in groups for p in group["params"]]
     loss_of = aim.loss_on(fit_rows)
     rng = np.random.default_rng(seed)
     best, best_step, kept, since = -np.inf, 0, {}, 0
-    for step in range(1, how.steps + 1):
-        rows = rng.choice(fit_rows, min(how.batch_size, len(fit_rows)), replace=False)
-        given = aim.batch(rows).mirrored([dim for dim in (-2, -1) if rng.random() < 0.5])
-        optimizer.zero_grad()
-        loss = loss_of(net(given.members, given.footprint_deg), given.targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, CLIP_NORM)
-        optimizer.step()
+    for step in range(how.steps + 1):
+        if step:
+            rows = rng.choice(fit_rows, min(how.batch_size, len(fit_rows)), replace=False)
+            given = aim.batch(rows).mirrored([dim for dim in (-2, -1) if rng.random() < 0.5])
+            optimizer.zero_grad()
+            loss = loss_of(net(given.members, given.footprint_deg), given.targets)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+            optimizer.step()
         if step % how.check_every and step < how.steps:
             continue
         score = aim.score(predict(net, aim, check_rows, batch), check_rows)
