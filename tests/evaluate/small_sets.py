@@ -23,8 +23,22 @@ def coarse_and_fine(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     sign = np.kron(rng.choice([-1, 1], (SIDE // 4, SIDE // 4)), np.ones((4, 4)))
     stripe = np.tile([1.0, -1, -1, 1], SIDE // 4)  # the same from both sides, as chips are mirrored in training
     chequers = np.outer(stripe, stripe)
-    coarse = np.stack([np.full((SIDE, SIDE), 2000.0), 3000 + HIDDEN_DN * sign * chequers]) + rng.normal(0, 50, (2, SIDE, SIDE))
-    told = np.pad(np.kron(2500 + 1000 * sign, np.ones((2, 2))), ((0, 0), (1, 0)))
+    return _write_coarse_and_fine(folder, rng, sign * chequers, sign)
+
+
+def noise_told_by_fine_bands(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """As `coarse_and_fine`, but B08 has a sign drawn for every coarse pixel, which B02 tells: a patch holds many independent ones."""
+    rng = np.random.default_rng(2)
+    sign = rng.choice([-1.0, 1.0], (SIDE, SIDE))
+    return _write_coarse_and_fine(folder, rng, sign, sign)
+
+
+def _write_coarse_and_fine(
+    folder: pathlib.Path, rng: np.random.Generator, pattern: np.ndarray, told: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scenes, with a pattern in B08 and what is told in B02, both (SIDE, SIDE) of -1 and 1."""
+    coarse = np.stack([np.full((SIDE, SIDE), 2000.0), 3000 + HIDDEN_DN * pattern]) + rng.normal(0, 50, (2, SIDE, SIDE))
+    told = np.pad(np.kron(2500 + 1000 * told, np.ones((2, 2))), ((0, 0), (1, 0)))
     fine = np.stack([told, np.full_like(told, 2000)]) + rng.normal(0, 50, (2, *told.shape))
     coarse, fine = (np.maximum(image, 1).round().astype(np.uint16) for image in (coarse, fine))
     coarse[:, 0, 0] = 0

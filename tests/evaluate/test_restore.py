@@ -17,15 +17,23 @@ from benchmarks.embed import write_model as write_encoder  # noqa: E402
 from rsfm_jax.errors import InputError  # noqa: E402
 from rsfm_jax.evaluate.evaluation import evaluate  # noqa: E402
 from rsfm_jax.evaluate.figures.image_metrics import image_figures  # noqa: E402
-from rsfm_jax.evaluate.networks.restore import Restoration  # noqa: E402
-from rsfm_jax.evaluate.networks.restoring import FirstGuess, RestorationHead, UNetRestoration  # noqa: E402
-from rsfm_jax.evaluate.networks.training import read_members  # noqa: E402
+from rsfm_jax.evaluate.networks.restore import Restoration, _contenders  # noqa: E402
+from rsfm_jax.evaluate.networks.restoring import (  # noqa: E402
+    FirstGuess,
+    HeadRestoration,
+    RestorationHead,
+    StackedInputs,
+    TokenFeatures,
+    UNetRestoration,
+)
+from rsfm_jax.evaluate.networks.training import predict, read_members, train, validation_part  # noqa: E402
 from rsfm_jax.evaluate.networks.unet import Standardise  # noqa: E402
+from rsfm_jax.evaluate.probing.features import Model  # noqa: E402
 from rsfm_jax.evaluate.samples.restored import RestoredSamples, read_restored  # noqa: E402
 from rsfm_jax.evaluate.samples.sides import make_splits  # noqa: E402
 from rsfm_jax.evaluate.tasks.task import read_task  # noqa: E402
 from tests.evaluate.small_scene import write_model  # noqa: E402
-from tests.evaluate.small_sets import FILL, SHARPEN, coarse_and_fine, dates, write_sets  # noqa: E402
+from tests.evaluate.small_sets import FILL, SHARPEN, coarse_and_fine, dates, noise_told_by_fine_bands, write_sets  # noqa: E402
 from tests.helpers import run_door  # noqa: E402
 from tests.torch_side.small_encoder import small_encoder  # noqa: E402
 
@@ -55,8 +63,10 @@ def test_a_pattern_that_only_the_fine_bands_tell(tmp_path):
     file = write_sets(tmp_path, SHARPEN)
     results = evaluate([write_model(tmp_path / "small")], file, tmp_path / "out", tmp_path)
     rows = {row["features"] if row["features"] != "none" else row["probe"]: row for row in results["rows"]}
-    assert set(rows) == {"small", "random init of small", "unet from scratch", "bicubic", "mean_predictor"}
+    assert set(rows) == {"small", "random init of small", "unet from scratch", "pixels", "bicubic", "mean_predictor"}
+    assert (rows["pixels"]["probe"], rows["pixels"]["mode"]) == ("dense", None)
     bicubic = rows["bicubic"]
+    assert rows["pixels"]["psnr"] > bicubic["psnr"] + 0.1
     assert rows["small"]["psnr"] > bicubic["psnr"] + 3
     assert rows["small"]["sam_deg"] < bicubic["sam_deg"]
     assert rows["small"]["q2n"] > bicubic["q2n"]
@@ -121,14 +131,99 @@ def test_networks_start_as_the_first_guess(tmp_path):
     guess = FirstGuess(scale_of(samples, split.train), (16, 16), (1, 2), True)
     members, footprint_deg = read_members(samples, split.test[:3], task.encoding, "cpu")
     expected = guess(members)
-    net = UNetRestoration(guess, read_members(samples, split.train, task.encoding, "cpu")[0], 4)
-    torch.testing.assert_close(net(members, footprint_deg), expected)
+    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    for net in (UNetRestoration(inputs, 4), HeadRestoration(inputs, RestorationHead(inputs.channels, 2))):
+        torch.testing.assert_close(net(members, footprint_deg), expected)
     for by in ("concatenation", "learned", "distinctness", "variance"):
         how = dataclasses.replace(task, training=dataclasses.replace(task.training, layers_by=by))
-        head = RestorationHead(how, samples, small_encoder())
-        assert head.dense.layers == (6 if by == "concatenation" else 3)
-        maps = [[torch.randn(3, 24, 4, 4) for _ in range(2)] for _ in range(3)]
-        torch.testing.assert_close(head(maps, expected), expected)
+        encoder = small_encoder()
+        tokens = TokenFeatures(how, samples, encoder)
+        head = RestorationHead(inputs.channels, 2, tokens)
+        assert next(tokens.decoder.parameters()).shape[1] == 24 * (6 if by == "concatenation" else 3)
+        net = HeadRestoration(inputs, head, encoder, task.encoding.layers)
+        torch.testing.assert_close(net(members, footprint_deg), expected)
+        torch.nn.init.ones_(head.last.weight)
+        assert (net(members, footprint_deg) - expected).abs().mean() > 0.01
+
+
+def test_inputs_stacked_by_hand(tmp_path):
+    coarse_and_fine(tmp_path)
+    task, samples, split = read(tmp_path, SHARPEN)
+    rows, (first, second) = split.train, samples.members
+    unseen = np.random.default_rng(0).random(first.valid.shape) < 0.1
+    unseen[..., 4:] = False  # the whole of no chip
+    first = dataclasses.replace(first, valid=first.valid & ~unseen)
+    given = dataclasses.replace(samples, members=(first, second))
+    members, _ = read_members(given, rows, task.encoding, "cpu")
+    guess = FirstGuess(scale_of(samples, split.train), (16, 16), (), True)
+    inputs = StackedInputs(guess, members)
+    stacked, observed = inputs.stack(members)
+    assert inputs.channels == 6
+    np.testing.assert_array_equal(stacked[:, :2], guess(members))
+    np.testing.assert_array_equal(stacked[:, 2:], second.values[rows])  # of the target's size, and whole
+    np.testing.assert_array_equal(observed, np.kron(first.valid[rows], np.ones((2, 2))))
+    mean, std = (getattr(stacked.double().numpy(), name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
+    made = inputs.standardise(stacked, observed)
+    np.testing.assert_allclose(made[:, :4], (stacked.numpy() - mean) / std, atol=1e-3)
+    np.testing.assert_array_equal(made[:, 4:], observed)
+
+
+def test_the_control_is_the_head_without_an_encoder(tmp_path):
+    dates(tmp_path)
+    task, samples, split = read(tmp_path, FILL)
+    guess = FirstGuess(scale_of(samples, split.train), (16, 16), (1, 2), True)
+    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    model = Model("small", small_encoder(), "", "small")
+    made = {tuple(one.keys.values()): one for one in _contenders(task, samples, [model], inputs, 2, "cpu")}
+    nets = {}
+    for keys in (("small", "dense", "frozen"), ("pixels", "dense", None)):
+        nets[keys[0]], groups = made[keys].build(0.01, 0)
+        given = {id(p) for group in groups for p in group["params"]}
+        assert given == {id(p) for p in nets[keys[0]].head.parameters()}
+    shapes = {who: {name: p.shape for name, p in net.named_parameters()} for who, net in nets.items()}
+    assert nets["pixels"].encoder is None
+    assert {name.split(".")[0] for name in shapes["pixels"]} == {"head"}
+    parts = [{name.split(".")[1] for name in shapes[who] if name.startswith("head.")} for who in ("small", "pixels")]
+    assert parts == [{"stem", "tokens", "join", "last"}, {"stem", "join", "last"}]
+    for name, shape in shapes["pixels"].items():
+        assert "stem" not in name or shape == shapes["small"][name]
+
+
+class _Blind(torch.nn.Module):
+    """A head that is told nothing of the pixels."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, pixels, maps):
+        return self.head(torch.zeros_like(pixels), maps)
+
+
+def test_the_stem_brings_what_is_finer_than_a_patch(tmp_path):
+    noise_told_by_fine_bands(tmp_path)
+    task, samples, split = read(tmp_path, SHARPEN)
+    scale = scale_of(samples, split.train)
+    aim = Restoration(task, samples, scale, "cpu")
+    guess = FirstGuess(scale, (16, 16), (), True)
+    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    fit_rows, check_rows, _ = validation_part(task, samples, split, 0)
+    how = dataclasses.replace(task.training, steps=40)
+
+    def psnr(blind, encoder):
+        torch.manual_seed(0)
+        head = RestorationHead(inputs.channels, 2, None if encoder is None else TokenFeatures(task, samples, encoder))
+        net = HeadRestoration(inputs, _Blind(head) if blind else head, encoder, task.encoding.layers)
+        groups = [{"params": list(head.parameters()), "lr": 0.01}]
+        score, _ = train(net, groups, aim, fit_rows, check_rows, how, 0, 16)
+        return score
+
+    first = aim.score(predict(guess, aim, check_rows, 16), check_rows)
+    encoder = small_encoder().requires_grad_(False)
+    found = {"tokens": psnr(True, encoder), "both": psnr(False, encoder), "pixels": psnr(False, None)}
+    assert first <= found["tokens"] < first + 3
+    assert found["both"] > first + 8
+    assert found["pixels"] > first + 8
 
 
 def test_a_guess_without_other_dates(tmp_path):

@@ -1,4 +1,4 @@
-"""Restoration: a dense head on encoders, with what needs no learning, the training mean, and a U-Net beside it.
+"""Restoration: a dense head on encoders, with the same head on pixels alone, a U-Net, and what needs no learning beside it.
 
 Every network gives a correction of the first guess: the bicubic upsampling of the first input, or the input with its gaps filled.
 
@@ -15,8 +15,16 @@ from torch import nn
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.figures.restoration import restoration_figures
-from rsfm_jax.evaluate.networks.contenders import Contest, encoders, from_scratch, table
-from rsfm_jax.evaluate.networks.restoring import Constant, EncoderRestoration, FirstGuess, RestorationHead, UNetRestoration
+from rsfm_jax.evaluate.networks.contenders import Contender, Contest, encoders, from_scratch, table
+from rsfm_jax.evaluate.networks.restoring import (
+    Constant,
+    FirstGuess,
+    HeadRestoration,
+    RestorationHead,
+    StackedInputs,
+    TokenFeatures,
+    UNetRestoration,
+)
 from rsfm_jax.evaluate.networks.training import Batch, predict, read_members
 from rsfm_jax.evaluate.networks.unet import Standardise
 from rsfm_jax.evaluate.probing.features import Model
@@ -132,18 +140,32 @@ def restoration_rows(
         given = {"features": "none", "mode": None}
         untrained = {**guesses, "mean_predictor": Constant(scale, values.shape[-2:]).to(device)}
         baselines = [({**given, "probe": name}, predict(net, aim, split.test, batch)) for name, net in untrained.items()]
-        members, _ = read_members(samples, split.train, task.encoding, device)
-        unet = {"features": "unet from scratch", "probe": "unet", "mode": "full"}
-
-        def join(encoder: RSFMEncoder, head: nn.Module) -> nn.Module:
-            return EncoderRestoration(guess, encoder, head, task.encoding.layers)
-
-        contenders = list(encoders(task, models, "dense", lambda encoder: RestorationHead(task, samples, encoder), join, device))
-        contenders.append(from_scratch(unet, lambda: UNetRestoration(guess, members, task.training.unet_width)))
+        inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, device)[0]).to(device)
+        contenders = _contenders(task, samples, models, inputs, values.shape[1], device)
         return Contest(aim, contenders, baselines, lambda predicted: aim.figures(predicted, split.test))
 
     rows, examples = table(task, samples, splits, contest_on, device, batch, say)
     return rows, [], examples
+
+
+def _contenders(
+    task: Task, samples: RestoredSamples, models: Sequence[Model], inputs: StackedInputs, bands: int, device: str
+) -> list[Contender]:
+    """Every model and untrained encoders in every mode, a U-Net, and the encoders' head on pixels alone: the row that tokens add to."""
+
+    def make_head(encoder: RSFMEncoder) -> nn.Module:
+        return RestorationHead(inputs.channels, bands, TokenFeatures(task, samples, encoder))
+
+    def join(encoder: RSFMEncoder, head: nn.Module) -> nn.Module:
+        return HeadRestoration(inputs, head, encoder, task.encoding.layers)
+
+    unet = {"features": "unet from scratch", "probe": "unet", "mode": "full"}
+    pixels = {"features": "pixels", "probe": "dense", "mode": None}
+    return [
+        *encoders(task, models, "dense", make_head, join, device),
+        from_scratch(unet, lambda: UNetRestoration(inputs, task.training.unet_width)),
+        from_scratch(pixels, lambda: HeadRestoration(inputs, RestorationHead(inputs.channels, bands))),
+    ]
 
 
 def _guesses(samples: RestoredSamples) -> dict[str, tuple[tuple[int, ...], bool]]:

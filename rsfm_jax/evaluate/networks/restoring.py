@@ -1,7 +1,7 @@
-"""Networks that restore: what needs no learning, an encoder with a dense head, and a U-Net that sees all inputs one upon the other.
+"""Networks that restore: what needs no learning, a dense head on an encoder or on pixels alone, and a U-Net.
 
 Each takes the members of image sets, as the encoder does, and footprints or None, and gives physical values (B, C, H, W). The learned ones
-correct the first guess and start as it.
+see all inputs one upon the other at the target's size, correct the first guess and start as it.
 
 Legend: B batch, C target bands, H W pixels of the target, h w of an input, T further inputs, D encoder width.
 """
@@ -18,10 +18,11 @@ from rsfm_jax.evaluate.samples.restored import RestoredSamples
 from rsfm_jax.evaluate.tasks.task import Task
 from rsfm_jax.torch.features import layer_grids
 from rsfm_jax.torch.heads.aggregate import CovarianceAggregation, LearnedAggregation
-from rsfm_jax.torch.heads.convolutions import resize
-from rsfm_jax.torch.heads.dense import DenseRegression
+from rsfm_jax.torch.heads.convolutions import conv_norm, resize
+from rsfm_jax.torch.heads.dense import pixel_decoder
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder
 
+STEM_CHANNELS, TOKEN_CHANNELS = 32, 64  # at the target's pixels
 Members = Sequence[dict[str, Any]]
 
 
@@ -77,14 +78,47 @@ def _upsample(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return values if tuple(values.shape[-2:]) == size else F.interpolate(values, size, mode="bicubic", align_corners=False)
 
 
-class RestorationHead(nn.Module):
-    """The tapped layers of all members, as they are or as one map each, then `DenseRegression` as a correction.
+class StackedInputs(nn.Module):
+    """All inputs one upon the other at the target's size: the first guess, the further inputs, and where the first input was observed.
+
+    What further inputs lack is their chip's mean of the band.
+
+    Attributes:
+      guess: What is corrected.
+      standardise: Of all bands, by the training side, filled values too.
+      channels: Of the result.
+    """
+
+    def __init__(self, guess: FirstGuess, members: Members) -> None:
+        """Takes what is corrected, and the members of the training side, whose statistics standardise."""
+        super().__init__()
+        self.guess = guess
+        with torch.no_grad():
+            stacked, observed = self.stack(members)
+        self.standardise = StandardiseFilled(stacked, torch.ones_like(stacked, dtype=torch.bool))
+        self.channels = stacked.shape[1] + observed.shape[1]
+
+    def stack(self, members: Members) -> tuple[torch.Tensor, torch.Tensor]:
+        """All bands in physical units, (B, all bands, H, W), the first guess's first, and the first input's valid, (B, C, H, W)."""
+        size = self.guess.size
+        filled = [torch.where(m["valid"], m["values"], _mean(m["values"], m["valid"], (2, 3), torch.zeros(()))) for m in members[1:]]
+        observed = F.interpolate(members[0]["valid"].float(), size, mode="nearest-exact")
+        return torch.cat([self.guess(members), *(_resample(one, size) for one in filled)], dim=1), observed
+
+    def corrected(self, stacked: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
+        """The first guess plus a correction (B, C, H, W) in deviations of the target's bands."""
+        std = self.guess.scale.std
+        return correction * std + stacked[:, : len(std)]
+
+
+class TokenFeatures(nn.Module):
+    """The tapped layers of all members, as they are or as one map each, decoded to the target's pixels as in `DenseRegression`.
 
     Maps of members on coarser grids of patches are resized to the finest.
     """
 
     def __init__(self, task: Task, samples: RestoredSamples, encoder: RSFMEncoder) -> None:
-        """Builds the head for an encoder's width and patches."""
+        """Builds the layers for an encoder's width and patches."""
         super().__init__()
         by, layers, width = task.training.layers_by, len(task.encoding.layers), encoder.config["width"]
         kinds = [(chips.inputs[0], chips.values.shape[-1]) for chips in samples.members]
@@ -95,68 +129,100 @@ class RestorationHead(nn.Module):
         elif by != "concatenation":
             self.aggregate = nn.ModuleList(CovarianceAggregation(width, by) for _ in kinds)
         maps = len(kinds) * (layers if self.aggregate is None else 1)
-        _, bands, side, _ = samples.chips.values.shape
+        side = samples.chips.values.shape[-1]
         self.size = (side, side)
-        self.dense = DenseRegression(width, bands, max(side // self.grid, 1), maps, residual=True)
+        self.decoder = pixel_decoder(width * maps, max(side // self.grid, 1), TOKEN_CHANNELS)
 
-    def forward(self, maps: list[list[torch.Tensor]], image: torch.Tensor) -> torch.Tensor:
-        """Layers of each member, (B, D, h, w), and an image (B, C, H, W) in deviations to the corrected image."""
+    def forward(self, maps: list[list[torch.Tensor]]) -> torch.Tensor:
+        """Layers of each member, (B, D, h, w), to (B, TOKEN_CHANNELS, H, W)."""
         if self.aggregate is not None:
             maps = [[aggregate(layers)] for aggregate, layers in zip(self.aggregate, maps, strict=True)]
-        return self.dense([resize(one, (self.grid, self.grid)) for layers in maps for one in layers], self.size, image)
+        together = torch.cat([resize(one, (self.grid, self.grid)) for layers in maps for one in layers], dim=1)
+        return resize(self.decoder(together), self.size)
 
 
-class EncoderRestoration(nn.Module):
-    """An encoder of all members with a head. The encoder's gradients are followed only where something of it trains."""
+class RestorationHead(nn.Module):
+    """A correction from the inputs' pixels through a stem of two convolutions, joined with the tokens' features where there are any.
 
-    def __init__(self, guess: FirstGuess, encoder: RSFMEncoder, head: nn.Module, layers: tuple[int, ...]) -> None:
-        """Joins them."""
-        super().__init__()
-        self.guess, self.encoder, self.head, self.layers = guess, encoder, head, layers
+    The stem is the path of what is finer than a patch. The last convolution starts at zero.
+    """
 
-    def forward(self, members: Members, footprint_deg: torch.Tensor | None) -> torch.Tensor:
-        """(B, C, H, W)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())):
-            encoded = self.encoder(members, footprint_deg, return_layers=True)
-            maps = [layer_grids(self.encoder, encoded, t, self.layers, norm=True) for t in range(len(members))]
-        scale = self.guess.scale
-        return self.head(maps, (self.guess(members) - scale.mean) / scale.std) * scale.std + scale.mean
-
-
-class UNetRestoration(nn.Module):
-    """A U-Net of the first guess, the further inputs at the target's size, and where the first input was observed."""
-
-    def __init__(self, guess: FirstGuess, members: Members, width: int) -> None:
+    def __init__(self, channels: int, bands: int, tokens: TokenFeatures | None = None) -> None:
         """Builds the layers.
 
         Args:
-          guess: What is corrected.
-          members: Those of the training side, whose statistics standardise.
+          channels: Of the stacked inputs.
+          bands: C.
+          tokens: Features of an encoder; None for a head of pixels alone.
+        """
+        super().__init__()
+        self.stem = nn.Sequential(conv_norm(channels, STEM_CHANNELS, 3), conv_norm(STEM_CHANNELS, STEM_CHANNELS, 3))
+        self.tokens = tokens
+        together = STEM_CHANNELS + (0 if tokens is None else TOKEN_CHANNELS)
+        self.join = conv_norm(together, together, 3)
+        self.last = _zero(nn.Conv2d(together, bands, 3, padding=1))
+
+    def forward(self, pixels: torch.Tensor, maps: list[list[torch.Tensor]] | None = None) -> torch.Tensor:
+        """Standardised inputs (B, channels, H, W) and layers of each member, (B, D, h, w), to (B, C, H, W) in deviations."""
+        features = [self.stem(pixels)]
+        if self.tokens is not None:
+            assert maps is not None
+            features.append(self.tokens(maps))
+        return self.last(self.join(torch.cat(features, dim=1)))
+
+
+class HeadRestoration(nn.Module):
+    """A head with an encoder of all members, or without. An encoder's gradients are followed only where something of it trains."""
+
+    def __init__(self, inputs: StackedInputs, head: nn.Module, encoder: RSFMEncoder | None = None, layers: tuple[int, ...] = ()) -> None:
+        """Joins them; ``layers`` are those of the encoder that are tapped."""
+        super().__init__()
+        self.inputs, self.head, self.encoder, self.layers = inputs, head, encoder, layers
+
+    def forward(self, members: Members, footprint_deg: torch.Tensor | None) -> torch.Tensor:
+        """(B, C, H, W)."""
+        stacked, observed = self.inputs.stack(members)
+        correction = self.head(self.inputs.standardise(stacked, observed), self._maps(members, footprint_deg))
+        return self.inputs.corrected(stacked, correction)
+
+    def _maps(self, members: Members, footprint_deg: torch.Tensor | None) -> list[list[torch.Tensor]] | None:
+        """Tapped layers of each member, (B, D, h, w)."""
+        encoder = self.encoder
+        if encoder is None:
+            return None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())):
+            encoded = encoder(members, footprint_deg, return_layers=True)
+            return [layer_grids(encoder, encoded, t, self.layers, norm=True) for t in range(len(members))]
+
+
+class UNetRestoration(nn.Module):
+    """A U-Net of the stacked inputs."""
+
+    def __init__(self, inputs: StackedInputs, width: int) -> None:
+        """Builds the layers.
+
+        Args:
+          inputs: How they are stacked.
           width: Channels of the U-Net's first level.
         """
         super().__init__()
-        self.guess = guess
-        with torch.no_grad():
-            stacked, observed = self._stack(members)
-        standardise = StandardiseFilled(stacked, torch.ones_like(stacked, dtype=torch.bool))
-        bands = members[0]["values"].shape[1]
-        self.net = UNet(standardise, stacked.shape[1] + observed.shape[1], bands, width)
-        nn.init.zeros_(self.net.classifier.weight)
-        assert self.net.classifier.bias is not None
-        nn.init.zeros_(self.net.classifier.bias)
+        self.inputs = inputs
+        self.net = UNet(inputs.standardise, inputs.channels, len(inputs.guess.scale.std), width)
+        _zero(self.net.classifier)
 
     def forward(self, members: Members, footprint_deg: torch.Tensor | None) -> torch.Tensor:
         """(B, C, H, W)."""
         del footprint_deg
-        stacked, observed = self._stack(members)
-        return self.net(stacked, observed) * self.guess.scale.std + stacked[:, : self.guess.scale.std.shape[0]]
+        stacked, observed = self.inputs.stack(members)
+        return self.inputs.corrected(stacked, self.net(stacked, observed))
 
-    def _stack(self, members: Members) -> tuple[torch.Tensor, torch.Tensor]:
-        """All bands at the target's size, (B, all bands, H, W), filled with chips' means, and the first input's valid, (B, C, H, W)."""
-        size = self.guess.size
-        filled = [torch.where(m["valid"], m["values"], _mean(m["values"], m["valid"], (2, 3), torch.zeros(()))) for m in members[1:]]
-        observed = F.interpolate(members[0]["valid"].float(), size, mode="nearest-exact")
-        return torch.cat([self.guess(members), *(_resample(one, size) for one in filled)], dim=1), observed
+
+def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
+    """The same, with weights and bias 0."""
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
 
 
 def _resample(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

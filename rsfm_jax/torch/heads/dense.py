@@ -12,6 +12,28 @@ import torch.nn.functional as F
 from rsfm_jax.torch.heads.convolutions import Features, LayerNorm2d, check_features, conv_norm, resize
 
 
+def pixel_decoder(inputs: int, patch: int, channels: int) -> nn.Sequential:
+    """Layers from concatenated features (B, inputs, h, w) to (B, channels, 2^n h, 2^n w), 2^n the power of two nearest to p.
+
+    Args:
+      inputs: Channels of all tapped layers together.
+      patch: p in pixels.
+      channels: Of every stage.
+
+    Returns:
+      The layers.
+
+    Raises:
+      ValueError: a patch that is not positive.
+    """
+    if patch < 1:
+        raise ValueError(f"patch is {patch} pixels; expected at least 1")
+    stages: list[nn.Module] = [conv_norm(inputs, channels, 1)]
+    for _ in range(round(math.log2(patch))):
+        stages += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), LayerNorm2d(channels), nn.GELU()]
+    return nn.Sequential(*stages)
+
+
 class DenseRegression(nn.Module):
     """Values per pixel: doublings by pixel shuffle up to the pixels, then one convolution.
 
@@ -37,13 +59,8 @@ class DenseRegression(nn.Module):
           ValueError: a patch that is not positive.
         """
         super().__init__()
-        if patch < 1:
-            raise ValueError(f"patch is {patch} pixels; expected at least 1")
         self.width, self.layers, self.outputs, self.residual = width, layers, outputs, residual
-        stages: list[nn.Module] = [conv_norm(width * layers, channels, 1)]
-        for _ in range(round(math.log2(patch))):
-            stages += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), LayerNorm2d(channels), nn.GELU()]
-        self.decoder = nn.Sequential(*stages)
+        self.decoder = pixel_decoder(width * layers, patch, channels)
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
         if residual:
             nn.init.zeros_(self.last.weight)
