@@ -60,7 +60,7 @@ def scale_of(samples: RestoredSamples, rows: np.ndarray) -> Standardise:
 
 def test_a_pattern_that_only_the_fine_bands_tell(tmp_path):
     coarse_and_fine(tmp_path)
-    file = write_sets(tmp_path, SHARPEN)
+    file = write_sets(tmp_path, SHARPEN, training=SHARPEN["training"] | {"lrs": [0.003]})
     results = evaluate([write_model(tmp_path / "small")], file, tmp_path / "out", tmp_path)
     rows = {row["features"] if row["features"] != "none" else row["probe"]: row for row in results["rows"]}
     assert set(rows) == {"small", "random init of small", "unet from scratch", "pixels", "bicubic", "mean_predictor"}
@@ -144,6 +144,9 @@ def test_networks_start_as_the_first_guess(tmp_path):
         torch.testing.assert_close(net(members, footprint_deg), expected)
         torch.nn.init.ones_(head.last.weight)
         assert (net(members, footprint_deg) - expected).abs().mean() > 0.01
+        pixels = inputs.standardise(*inputs.stack(members))
+        drawn = [[[torch.randn(3, 24, 4, 4) for _ in range(2)] for _ in range(3)] for _ in range(2)]
+        torch.testing.assert_close(head(pixels, drawn[0]), head(pixels, drawn[1]))  # it starts as that of pixels alone
 
 
 def test_inputs_stacked_by_hand(tmp_path):

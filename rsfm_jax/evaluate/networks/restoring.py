@@ -144,7 +144,8 @@ class TokenFeatures(nn.Module):
 class RestorationHead(nn.Module):
     """A correction from the inputs' pixels through a stem of two convolutions, joined with the tokens' features where there are any.
 
-    The stem is the path of what is finer than a patch. The last convolution starts at zero.
+    The stem is the path of what is finer than a patch. The last convolution starts at zero, and so do the weights that the tokens'
+    features meet the stem's with: training starts as that of a head of pixels alone.
     """
 
     def __init__(self, channels: int, bands: int, tokens: TokenFeatures | None = None) -> None:
@@ -158,9 +159,10 @@ class RestorationHead(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(conv_norm(channels, STEM_CHANNELS, 3), conv_norm(STEM_CHANNELS, STEM_CHANNELS, 3))
         self.tokens = tokens
-        together = STEM_CHANNELS + (0 if tokens is None else TOKEN_CHANNELS)
-        self.join = conv_norm(together, together, 3)
-        self.last = _zero(nn.Conv2d(together, bands, 3, padding=1))
+        self.join = conv_norm(STEM_CHANNELS + (0 if tokens is None else TOKEN_CHANNELS), STEM_CHANNELS, 3)
+        with torch.no_grad():
+            next(self.join.parameters())[:, STEM_CHANNELS:] = 0
+        self.last = _zero(nn.Conv2d(STEM_CHANNELS, bands, 3, padding=1))
 
     def forward(self, pixels: torch.Tensor, maps: list[list[torch.Tensor]] | None = None) -> torch.Tensor:
         """Standardised inputs (B, channels, H, W) and layers of each member, (B, D, h, w), to (B, C, H, W) in deviations."""
