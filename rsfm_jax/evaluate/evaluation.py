@@ -64,8 +64,8 @@ def evaluate(
         rows, features, examples = segmentation_rows(task, samples, splits, models, device, batch_size, say)
     else:
         sets = feature_sets(task, samples, models, out / CACHE, device, batch_size, say)
-        rows, features, examples = probe_rows(task, samples, splits, sets, say)
         retrieved = [] if task.retrieval is None else retrieval_rows(task, samples, splits, sets)
+        rows, features, examples = probe_rows(task, samples, splits, sets, say)
     means, transfer = summarise(task, rows)
     results = describe(task, samples, splits, models) | {"figures": list(task.figures), "features": features}
     results |= {"means": means, "transfer": transfer, "retrieval": retrieved, "rows": rows}

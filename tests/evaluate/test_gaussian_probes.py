@@ -44,7 +44,7 @@ def test_they_are_the_library_s_on_the_leading_components():
     scaler = StandardScaler().fit(train.features)
     pca = PCA(4).fit(scaler.transform(train.features))
     turn = lambda values: pca.transform(scaler.transform(values.reshape(-1, F))).reshape(*values.shape[:-1], 4)  # noqa: E731
-    library = QuadraticDiscriminantAnalysis(reg_param=0.1).fit(turn(train.features), train.targets)
+    library = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.1).fit(turn(train.features), train.targets)
     ours = fit_probe("qda", "classification", train, 0, K, [0.1], components=4)
     np.testing.assert_allclose(ours.outputs(test.features), library.predict_proba(turn(test.features)), atol=1e-8)
     prior = empirical_prior(turn(train.features), train.targets)
@@ -74,6 +74,28 @@ def test_zero_noise_is_bayesian_qda():
     assert rows[0]["log_loss"] == pytest.approx(rows[1]["log_loss"], rel=1e-9)
     assert [row["noise_floored"] for row in rows] == [None, 0]
     assert [row["components"] for row in rows] == [F, F]
+
+
+@pytest.mark.parametrize("per_class", [3, 5, None])
+def test_classes_of_fewer_samples_than_components(per_class: int | None):
+    rng = np.random.default_rng(0)
+    targets = np.repeat(np.arange(K), 10)
+    train, test = (Samples(rng.normal(size=(30, 16)) + 2 * targets[:, None], targets, np.arange(30)) for _ in range(2))
+    rows = {row["probe"]: row for row in probe(["qda"], "classification", train, test, [0], K, per_class)}
+    assert rows["qda"]["accuracy"] > 0.6
+
+
+def test_one_label_of_a_class_is_not_enough_to_choose_by():
+    one = Samples(np.eye(K), np.arange(K), np.arange(K))
+    with pytest.raises(InputError, match=r"no class has two samples .* give per_class of 2 or more"):
+        probe(["linear"], "classification", one, one, [0], K)
+    assert len(probe(["linear"], "classification", side(60, 0), side(60, 1), [0], K, 2)) > 0
+
+
+def test_features_that_do_not_vary():
+    train = Samples(np.ones((30, 4)), np.repeat(np.arange(K), 10), np.arange(30))
+    with pytest.raises(InputError, match="qda: no feature varies in the training side of 30 samples"):
+        fit_probe("qda", "classification", train, 0, K, [0.1])
 
 
 def test_few_draws_tell_the_noise_of_a_sample():

@@ -53,7 +53,11 @@ class Restoration:
     samples: RestoredSamples
     scale: Standardise
     device: str
-    score_name: str = "psnr"
+
+    @property
+    def score_name(self) -> str:
+        """`psnr_missing` where all else is kept, so that it is not taken for the `psnr` of whole chips."""
+        return "psnr_missing" if self.samples.keeps else "psnr"
 
     @property
     def source(self) -> Restored:

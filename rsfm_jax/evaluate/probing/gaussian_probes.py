@@ -23,7 +23,7 @@ GAUSSIAN = ("qda", "bayesian_qda", WITH_NOISE)
 class GaussianClasses:
     """One of `GAUSSIAN`, with scikit-learn's way to fit and ask; ``noise`` is for the last of them only.
 
-    `qda` is scikit-learn's plug-in, whose strength is the share of the identity in each covariance; `bayesian_qda` and
+    `qda` is scikit-learn's plug-in, whose strength is the share of a sphere of the same trace in each covariance; `bayesian_qda` and
     `bayesian_qda_noise` are `rsfm_jax.evaluate.probing.qda`, whose strength is how many samples the prior's mean is worth.
 
     Attributes:
@@ -42,6 +42,8 @@ class GaussianClasses:
         self.classes_, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
         self._scaler, self._pca = StandardScaler(), PCA(min(self.most, *features.shape), svd_solver="full")
         rotated = self._pca.fit_transform(self._scaler.fit_transform(features))
+        if not self._pca.explained_variance_[0] > 0:
+            raise InputError(f"{self.name}: no feature varies in the training side of {len(features)} samples")
         self.components = int((self._pca.explained_variance_ > FLAT * self._pca.explained_variance_[0]).sum())
         rotated = rotated[:, : self.components]
         if self.name == "qda":
@@ -50,7 +52,7 @@ class GaussianClasses:
                     f"qda: class {self.classes_[counts.argmin()]} has one sample to fit to, whose covariance is not known; expected two "
                     "of every class, or bayesian_qda"
                 )
-            self._plug_in = QuadraticDiscriminantAnalysis(reg_param=self.strength).fit(rotated, targets)
+            self._plug_in = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=self.strength).fit(rotated, targets)
             return self
         prior = empirical_prior(rotated, place, self.strength)
         if noise is None:

@@ -26,11 +26,16 @@ def inner_folds(kind: Kind, targets: np.ndarray, groups: np.ndarray | None, fold
       (fit, held out) indices; folds that can't be fitted or scored are left out.
 
     Raises:
-      InputError: There are no groups, too few of them, or no fold is left.
+      InputError: There are no groups, too few of them, no class has two samples, or no fold is left.
     """
     if groups is None:
         raise InputError("the training side has no groups, which inner folds need; give np.arange(N) only if samples are independent")
     count = min(folds, len(np.unique(groups)))
+    if kind == "classification":  # the dealer takes no more folds than the largest class has samples
+        largest = int(np.unique(targets, return_counts=True)[1].max())
+        if largest < 2:
+            raise InputError("no class has two samples to choose the strength by on inner folds; give per_class of 2 or more")
+        count = min(count, largest)
     if count < 2:
         raise InputError(f"inner folds: {folds} asked for and {len(np.unique(groups))} groups; expected at least 2 of both")
     dealer = (StratifiedGroupKFold if kind == "classification" else GroupKFold)(count, shuffle=True, random_state=seed)
