@@ -61,3 +61,18 @@ def test_what_is_not_defined(images):
     assert restoration_figures(target, target, valid, gap, 1.0, 1.0, 8)["psnr"] is None
     with pytest.raises(InputError, match="none of 5 images has a pixel that was observed in all bands"):
         restoration_figures(predicted, target, ~valid, gap, 1.0, 1.0, 8)
+
+
+def test_a_chip_without_an_angle_or_with_a_dark_band_is_left_out_and_counted():
+    rng = np.random.default_rng(3)
+    target = rng.uniform(0.1, 0.5, (3, 2, 16, 16)).astype(np.float32)
+    predicted = (target + rng.normal(0, 0.01, target.shape)).astype(np.float32)
+    valid, gap = np.ones(target.shape, bool), np.zeros((3, 16, 16), bool)
+    gap[:, :2, :2] = True
+    two = restoration_figures(predicted[1:], target[1:], valid[1:], gap[1:], 1.0, 2.0, 8)
+    target[0, 1] = 0
+    target[0, :, :2, :2] = 0
+    three = restoration_figures(predicted, target, valid, gap, 1.0, 2.0, 8)
+    assert (three["ergas_n"], three["sam_deg_n"], three["sam_deg_gap_n"], three["chips_n"]) == (2, 3, 2, 3)
+    assert three["ergas"] == pytest.approx(two["ergas"])
+    assert three["sam_deg_gap"] == pytest.approx(two["sam_deg_gap"])

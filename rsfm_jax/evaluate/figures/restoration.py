@@ -37,7 +37,8 @@ def restoration_figures(
     Returns:
       `psnr`, `ssim`, `sam_deg`, `ergas`, `q2n`, `rmse`, and over the pixels of gaps `psnr_gap`, `sam_deg_gap`, `rmse_gap`; None where
       nothing counts, a chip equals its truth (PSNR), or there is one band (SAM). `chips_n`, `whole_n` and `gap_n` chips have pixels that
-      count, count for SSIM and Q2n, and have a gap; `pixels_n` and `gap_pixels_n` pixels count.
+      count, count for SSIM and Q2n, and have a gap; `sam_deg_n` and `sam_deg_gap_n` have an angle, `ergas_n` no band of mean 0;
+      `pixels_n` and `gap_pixels_n` pixels count.
 
     Raises:
       InputError: As the figures raise it, or no pixel counts.
@@ -50,10 +51,14 @@ def restoration_figures(
         pairs = list(_pixels(predicted, target, counted))
         made[f"psnr{end}"] = _mean(pairs, lambda x, y: psnr(x, y, data_range))
         made[f"rmse{end}"] = _mean(pairs, lambda x, y: ((x.double() - y.double()) ** 2).mean(dim=(1, 2, 3)).sqrt())
-        made[f"sam_deg{end}"] = _mean(pairs, lambda x, y: sam_deg(x, y)[0]) if target.shape[1] > 1 else None
+        told = _kept(pairs, lambda x, y: ((x != 0).any(dim=1) & (y != 0).any(dim=1)).flatten(1).any(dim=1))
+        made[f"sam_deg{end}"] = _mean(told, lambda x, y: sam_deg(x, y)[0]) if target.shape[1] > 1 else None
+        made[f"sam_deg{end}_n"] = sum(len(x) for x, _ in told)
         made[f"{end[1:] or 'chips'}_n"] = int(np.any(counted, axis=(1, 2)).sum())
         made[f"{end[1:]}{'_' if end else ''}pixels_n"] = int(counted.sum())
-    made["ergas"] = _mean(list(_pixels(predicted, target, whole)), lambda x, y: ergas(x, y, gsd_ratio))
+    told = _kept(list(_pixels(predicted, target, whole)), lambda _, y: (y.double().mean(dim=(2, 3)) != 0).all(dim=1))
+    made["ergas"] = _mean(told, lambda x, y: ergas(x, y, gsd_ratio))
+    made["ergas_n"] = sum(len(x) for x, _ in told)
     seen = np.asarray(np.all(whole, axis=(1, 2)))
     pairs = [(torch.from_numpy(predicted[seen]), torch.from_numpy(target[seen]))] if seen.any() else []
     made["ssim"] = _mean(pairs, lambda x, y: ssim(x, y, data_range))
@@ -69,6 +74,12 @@ def _pixels(predicted: np.ndarray, target: np.ndarray, counted: np.ndarray) -> I
         spectra = (image[chips].transpose(0, 2, 3, 1)[counted[chips]].reshape(len(chips), count, -1) for image in (predicted, target))
         one, other = (torch.from_numpy(part.transpose(0, 2, 1)[:, :, None]) for part in spectra)
         yield one, other
+
+
+def _kept(pairs: list[Pair], defined: Callable[[Tensor, Tensor], Tensor]) -> list[Pair]:
+    """The chips for which a figure is defined, a mask (chips,) of each pair."""
+    masks = [defined(*pair) for pair in pairs]
+    return [(x[mask], y[mask]) for (x, y), mask in zip(pairs, masks, strict=True) if mask.any()]
 
 
 def _mean(pairs: list[Pair], figure: Callable[[Tensor, Tensor], Tensor]) -> float | None:
