@@ -17,7 +17,7 @@ from benchmarks.embed import write_model as write_encoder  # noqa: E402
 from rsfm_jax.errors import InputError  # noqa: E402
 from rsfm_jax.evaluate.evaluation import evaluate  # noqa: E402
 from rsfm_jax.evaluate.figures.image_metrics import image_figures  # noqa: E402
-from rsfm_jax.evaluate.networks.restore import Restoration, _contenders  # noqa: E402
+from rsfm_jax.evaluate.networks.restore import Restoration, _contenders, _guesses  # noqa: E402
 from rsfm_jax.evaluate.networks.restoring import (  # noqa: E402
     FirstGuess,
     HeadRestoration,
@@ -27,13 +27,13 @@ from rsfm_jax.evaluate.networks.restoring import (  # noqa: E402
     UNetRestoration,
 )
 from rsfm_jax.evaluate.networks.training import predict, read_members, train, validation_part  # noqa: E402
-from rsfm_jax.evaluate.networks.unet import Standardise  # noqa: E402
+from rsfm_jax.evaluate.networks.unet import Standardise, parts_of  # noqa: E402
 from rsfm_jax.evaluate.probing.features import Model  # noqa: E402
 from rsfm_jax.evaluate.samples.restored import RestoredSamples, read_restored  # noqa: E402
 from rsfm_jax.evaluate.samples.sides import make_splits  # noqa: E402
 from rsfm_jax.evaluate.tasks.task import read_task  # noqa: E402
 from tests.evaluate.small_scene import write_model  # noqa: E402
-from tests.evaluate.small_sets import FILL, SHARPEN, coarse_and_fine, dates, noise_told_by_fine_bands, write_sets  # noqa: E402
+from tests.evaluate.small_sets import FILL, SHARPEN, coarse_and_fine, dates, noise_told_by_fine_bands, scene, write_sets  # noqa: E402
 from tests.helpers import run_door  # noqa: E402
 from tests.torch_side.small_encoder import small_encoder  # noqa: E402
 
@@ -55,7 +55,12 @@ def read(folder, task, **changes):
 
 
 def scale_of(samples: RestoredSamples, rows: np.ndarray) -> Standardise:
-    return Standardise(torch.from_numpy(samples.chips.values[rows]), torch.from_numpy(samples.chips.valid[rows]))
+    return Standardise(parts_of(samples.chips.values, samples.chips.valid, rows, 5))
+
+
+def members_of(task, samples: RestoredSamples, rows: np.ndarray):
+    """The members of the chips at rows, five at a time."""
+    return (read_members(samples, rows[start : start + 5], task.encoding, "cpu")[0] for start in range(0, len(rows), 5))
 
 
 def test_a_pattern_that_only_the_fine_bands_tell(tmp_path):
@@ -131,7 +136,7 @@ def test_networks_start_as_the_first_guess(tmp_path):
     guess = FirstGuess(scale_of(samples, split.train), (16, 16), (1, 2), True)
     members, footprint_deg = read_members(samples, split.test[:3], task.encoding, "cpu")
     expected = guess(members)
-    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    inputs = StackedInputs(guess, members_of(task, samples, split.train))
     for net in (UNetRestoration(inputs, 4), HeadRestoration(inputs, RestorationHead(inputs.channels, 2))):
         torch.testing.assert_close(net(members, footprint_deg), expected)
     for by in ("concatenation", "learned", "distinctness", "variance"):
@@ -159,7 +164,7 @@ def test_inputs_stacked_by_hand(tmp_path):
     given = dataclasses.replace(samples, members=(first, second))
     members, _ = read_members(given, rows, task.encoding, "cpu")
     guess = FirstGuess(scale_of(samples, split.train), (16, 16), (), True)
-    inputs = StackedInputs(guess, members)
+    inputs = StackedInputs(guess, members_of(task, given, rows))
     stacked, observed = inputs.stack(members)
     assert inputs.channels == 6
     np.testing.assert_array_equal(stacked[:, :2], guess(members))
@@ -175,7 +180,7 @@ def test_the_control_is_the_head_without_an_encoder(tmp_path):
     dates(tmp_path)
     task, samples, split = read(tmp_path, FILL)
     guess = FirstGuess(scale_of(samples, split.train), (16, 16), (1, 2), True)
-    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    inputs = StackedInputs(guess, members_of(task, samples, split.train))
     model = Model("small", small_encoder(), "", "small")
     made = {tuple(one.keys.values()): one for one in _contenders(task, samples, [model], inputs, 2, "cpu")}
     nets = {}
@@ -209,7 +214,7 @@ def test_the_stem_brings_what_is_finer_than_a_patch(tmp_path):
     scale = scale_of(samples, split.train)
     aim = Restoration(task, samples, scale, "cpu")
     guess = FirstGuess(scale, (16, 16), (), True)
-    inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, "cpu")[0])
+    inputs = StackedInputs(guess, members_of(task, samples, split.train))
     fit_rows, check_rows, _ = validation_part(task, samples, split, 0)
     how = dataclasses.replace(task.training, steps=40)
 
@@ -238,6 +243,29 @@ def test_a_guess_without_other_dates(tmp_path):
     made = FirstGuess(scale, (2, 2), (), False)([{"values": values, "valid": valid}])
     torch.testing.assert_close(made[0, 0], torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
     torch.testing.assert_close(made[0, 1], scale.mean[1].expand(2, 2))
+
+
+def test_the_first_input_as_a_guess_is_named_for_what_it_is(tmp_path):
+    dates(tmp_path)
+    coarse_and_fine(tmp_path)
+
+    def guesses(**source):
+        return _guesses(read(tmp_path, FILL, source=source)[1])
+
+    assert guesses() == {"mean_of_others": ((1, 2), False), "mean_of_others_levelled": ((1, 2), True)}
+    assert guesses(sets=[{"target": "date1", "inputs": ["date1"]}]) == {"mean_of_chip": ((), False)}
+    assert guesses(gaps=None, sets=[{"target": "date1", "inputs": ["date0", "date2"]}]) == {"first_input": ((1,), True)}
+    assert guesses(gaps=None, sets=[{"target": "date1", "inputs": ["date0"]}]) == {"first_input": ((), True)}
+    fine = scene("fine", "B04", "B08") | {"acquired_utc": "2020-06-02"}
+    wide = {"images": [scene("date1", "B04", "B08"), fine], "sets": [{"target": "date1", "inputs": ["fine"]}]}
+    assert guesses(gaps=None, **wide) == {"area_mean": ((), True)}
+    _, samples, split = read(tmp_path, FILL, source={"gaps": None, **wide})
+    first = torch.from_numpy(samples.members[0].values)
+    made = FirstGuess(scale_of(samples, split.train), (16, 16), (), True)(
+        [{"values": first, "valid": torch.ones_like(first, dtype=torch.bool)}]
+    )
+    by_hand = first.numpy().reshape(len(first), 2, 16, 2, 16, 2).mean(axis=(3, 5))
+    np.testing.assert_allclose(made.numpy(), by_hand, rtol=1e-5)
 
 
 def test_what_trains_and_what_is_scored(tmp_path):

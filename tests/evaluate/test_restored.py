@@ -98,6 +98,23 @@ def test_an_input_that_saw_too_little_is_counted(tmp_path):
     assert len(samples) == 112
 
 
+def test_gaps_where_nothing_was_observed_are_counted(tmp_path):
+    images = dates(tmp_path)
+    before = read(tmp_path, FILL)
+    ground, left = before.chips.ground, before.columns["target"] == "date1"
+    assert ground is not None
+    found = 0
+    for i in np.flatnonzero(left)[:3]:  # what the gaps of three chips of date1 cover was never seen
+        row, column = round((TOP - ground.y_m[i]) / 20 - 0.5) - 8, round((ground.x_m[i] - LEFT) / 20 - 0.5) - 8
+        images[1, :, row : row + WINDOW, column : column + WINDOW][:, before.gap[i]] = 0
+        found += 1
+    write_geotiff(tmp_path / "date1.tif", images[1], crs="EPSG:32631", left=LEFT, top=TOP, gsd=20.0)
+    samples = read(tmp_path, FILL)
+    assert samples.dropped["no pixel of the gaps was observed"] == found == 3
+    assert len(samples) == len(before) - 3 == len(samples.columns["target"]) == len(samples.members[2].values)
+    assert samples.gap.any(axis=(1, 2)).all()
+
+
 def test_both_sides_share_no_pixel(tmp_path):
     dates(tmp_path)
     file = write_sets(tmp_path, FILL, split={"kind": "spatial", "axis": "x", "gap_m": 0}, source={"stride_px": 8})

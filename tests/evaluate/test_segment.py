@@ -14,7 +14,7 @@ from rsfm_jax.evaluate.evaluation import evaluate  # noqa: E402
 from rsfm_jax.evaluate.figures.metrics import classification  # noqa: E402
 from rsfm_jax.evaluate.networks.segment import PixelClasses, PixelsOnly  # noqa: E402
 from rsfm_jax.evaluate.networks.training import predict, train, validation_part  # noqa: E402
-from rsfm_jax.evaluate.networks.unet import PixelLinear, Standardise, UNet  # noqa: E402
+from rsfm_jax.evaluate.networks.unet import PixelLinear, Standardise, UNet, parts_of  # noqa: E402
 from rsfm_jax.evaluate.samples.samples import NO_LABEL  # noqa: E402
 from rsfm_jax.evaluate.samples.sides import make_splits  # noqa: E402
 from rsfm_jax.evaluate.samples.sources import read_samples  # noqa: E402
@@ -103,8 +103,8 @@ def test_the_validation_part_shares_no_pixel(read):
 
 def trained(task, samples, split, steps, lr=0.05, patience=99):
     torch.manual_seed(0)
-    values, valid = (torch.from_numpy(array[split.train]) for array in (samples.chips.values, samples.chips.valid))
-    net = PixelsOnly(PixelLinear(Standardise(values, valid), 4, len(samples.names)))
+    standardise = Standardise(parts_of(samples.chips.values, samples.chips.valid, split.train, 16))
+    net = PixelsOnly(PixelLinear(standardise, 4, len(samples.names)))
     start = copy.deepcopy(net.state_dict())
     how = dataclasses.replace(task.training, steps=steps, check_every=5, patience=patience)
     fit_rows, check_rows, _ = validation_part(task, samples, split, 0)
@@ -176,14 +176,17 @@ def test_what_does_not_fit_is_named(read, tmp_path):
 def test_standardised_bands():
     rng = np.random.default_rng(0)
     values, valid = rng.normal(3, 2, (5, 2, 8, 8)).astype(np.float32), rng.random((5, 2, 8, 8)) < 0.7
-    made = Standardise(torch.from_numpy(values), torch.from_numpy(valid))(torch.from_numpy(values), torch.from_numpy(valid)).numpy()
-    for band in range(2):
-        seen = values[:, band][valid[:, band]]
-        np.testing.assert_allclose(made[:, band][valid[:, band]], (seen - seen.mean()) / seen.std(), atol=1e-5)
-    assert not made[~valid].any()
+    valid[:2, 1] = False  # a part of the training side that has nothing of a band
+    for at_a_time in (1, 2, 5):
+        standardise = Standardise(parts_of(values, valid, np.arange(5), at_a_time))
+        made = standardise(torch.from_numpy(values), torch.from_numpy(valid)).numpy()
+        for band in range(2):
+            seen = values[:, band][valid[:, band]]
+            np.testing.assert_allclose(made[:, band][valid[:, band]], (seen - seen.mean()) / seen.std(), atol=1e-5)
+        assert not made[~valid].any()
     valid[:, 1] = False
     with pytest.raises(ValueError, match="band 1 has no observation"):
-        Standardise(torch.from_numpy(values), torch.from_numpy(valid))
+        Standardise(parts_of(values, valid, np.arange(5), 2))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 20), (33, 17)])
@@ -191,7 +194,7 @@ def test_a_unet_sees_its_surroundings(size):
     torch.manual_seed(0)
     values = torch.rand(2, 3, *size, requires_grad=True)
     valid = torch.ones_like(values, dtype=torch.bool)
-    net = UNet(Standardise(values.detach(), valid), 3, 5, width=4)
+    net = UNet(Standardise([(values.detach(), valid)]), 3, 5, width=4)
     logits = net(values, valid)
     assert logits.shape == (2, 5, *size)
     logits[0, :, 0, 0].sum().backward()

@@ -26,7 +26,7 @@ from rsfm_jax.evaluate.networks.restoring import (
     UNetRestoration,
 )
 from rsfm_jax.evaluate.networks.training import Batch, predict, read_members
-from rsfm_jax.evaluate.networks.unet import Standardise
+from rsfm_jax.evaluate.networks.unet import Standardise, parts_of
 from rsfm_jax.evaluate.probing.features import Model
 from rsfm_jax.evaluate.probing.splits import Split
 from rsfm_jax.evaluate.runner import Examples, Row, Say
@@ -133,19 +133,20 @@ def restoration_rows(
         _try_out(task, samples, model, device)
 
     def contest_on(split: Split) -> Contest:
-        values, valid = (torch.from_numpy(array[split.train]) for array in (samples.chips.values, samples.chips.valid))
+        chips, size = samples.chips, samples.chips.values.shape[-2:]
         try:
-            scale = Standardise(values, valid).to(device)
+            scale = Standardise(parts_of(chips.values, chips.valid, split.train, batch)).to(device)
         except ValueError as error:
             raise InputError(f"task {task.name}: target: {error}") from None
         aim = Restoration(task, samples, scale, device)
-        guesses = {name: FirstGuess(scale, values.shape[-2:], *how).to(device) for name, how in _guesses(samples).items()}
+        guesses = {name: FirstGuess(scale, size, *how).to(device) for name, how in _guesses(samples).items()}
         guess = list(guesses.values())[-1]
         given = {"features": "none", "mode": None}
-        untrained = {**guesses, "mean_predictor": Constant(scale, values.shape[-2:]).to(device)}
+        untrained = {**guesses, "mean_predictor": Constant(scale, size).to(device)}
         baselines = [({**given, "probe": name}, predict(net, aim, split.test, batch)) for name, net in untrained.items()]
-        inputs = StackedInputs(guess, read_members(samples, split.train, task.encoding, device)[0]).to(device)
-        contenders = _contenders(task, samples, models, inputs, values.shape[1], device)
+        train = (split.train[start : start + batch] for start in range(0, len(split.train), batch))
+        inputs = StackedInputs(guess, (read_members(samples, rows, task.encoding, device)[0] for rows in train)).to(device)
+        contenders = _contenders(task, samples, models, inputs, chips.values.shape[1], device)
         return Contest(aim, contenders, baselines, lambda predicted: aim.figures(predicted, split.test))
 
     rows, examples = table(task, samples, splits, contest_on, device, batch, say)
@@ -176,8 +177,11 @@ def _guesses(samples: RestoredSamples) -> dict[str, tuple[tuple[int, ...], bool]
     """First guesses by name, the best last: which further inputs fill the first one's gaps, and whether they are levelled."""
     kinds, sides = [chips.inputs[0] for chips in samples.members], [chips.values.shape[-1] for chips in samples.members]
     alike = tuple(t for t in range(1, len(kinds)) if kinds[t] == kinds[0] and sides[t] == sides[0])
-    if sides[0] != samples.chips.values.shape[-1]:
-        return {"bicubic": (alike, True)}
+    side = samples.chips.values.shape[-1]
+    if sides[0] != side:
+        return {"bicubic" if sides[0] < side else "area_mean": (alike, True)}
+    if not samples.keeps:
+        return {"first_input": (alike, True)}
     return {"mean_of_others": (alike, False), "mean_of_others_levelled": (alike, True)} if alike else {"mean_of_chip": ((), False)}
 
 

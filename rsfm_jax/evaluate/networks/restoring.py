@@ -6,7 +6,7 @@ see all inputs one upon the other at the target's size, correct the first guess 
 Legend: B batch, C target bands, H W pixels of the target, h w of an input, T further inputs, D encoder width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Constant(nn.Module):
 
 
 class FirstGuess(nn.Module):
-    """The first input, its gaps filled, and upsampled (bicubic, without antialiasing) where it is smaller than the target.
+    """The first input, its gaps filled, at the target's size: bicubic where it is coarser, area means where it is finer.
 
     A value that is missing is the mean of the further inputs that are like the first, where they have it; levelled, that mean is shifted in
     each band by its mean difference from the first input over the pixels that both have. Without such it is the chip's mean, and the
@@ -64,7 +64,7 @@ class FirstGuess(nn.Module):
             if self.levelled:
                 mean = mean + _mean(values - mean, valid & known, (2, 3), torch.zeros(()))
             filled = torch.where(known & ~valid, mean, filled)
-        return _upsample(filled, self.size)
+        return _resample(filled, self.size)
 
 
 def _mean(values: torch.Tensor, valid: torch.Tensor, dims: tuple[int, ...], otherwise: torch.Tensor) -> torch.Tensor:
@@ -72,10 +72,6 @@ def _mean(values: torch.Tensor, valid: torch.Tensor, dims: tuple[int, ...], othe
     count = valid.sum(dim=dims, keepdim=True)
     mean = torch.where(valid, values, 0.0).sum(dim=dims, keepdim=True) / count.clamp(min=1)
     return torch.where(count > 0, mean, otherwise.to(mean.device))
-
-
-def _upsample(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return values if tuple(values.shape[-2:]) == size else F.interpolate(values, size, mode="bicubic", align_corners=False)
 
 
 class StackedInputs(nn.Module):
@@ -89,14 +85,19 @@ class StackedInputs(nn.Module):
       channels: Of the result.
     """
 
-    def __init__(self, guess: FirstGuess, members: Members) -> None:
-        """Takes what is corrected, and the members of the training side, whose statistics standardise."""
+    def __init__(self, guess: FirstGuess, parts: Iterable[Members]) -> None:
+        """Takes what is corrected, and the members of the training side, part by part, whose statistics standardise."""
         super().__init__()
         self.guess = guess
-        with torch.no_grad():
-            stacked, observed = self.stack(members)
-        self.standardise = StandardiseFilled(stacked, torch.ones_like(stacked, dtype=torch.bool))
-        self.channels = stacked.shape[1] + observed.shape[1]
+        self.standardise = StandardiseFilled(self._filled(parts))
+        self.channels = len(self.standardise.mean) + len(guess.scale.mean)
+
+    @torch.no_grad()
+    def _filled(self, parts: Iterable[Members]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All bands of each part, every value of them counted."""
+        for members in parts:
+            stacked, _ = self.stack(members)
+            yield stacked, torch.ones_like(stacked, dtype=torch.bool)
 
     def stack(self, members: Members) -> tuple[torch.Tensor, torch.Tensor]:
         """All bands in physical units, (B, all bands, H, W), the first guess's first, and the first input's valid, (B, C, H, W)."""
@@ -229,4 +230,8 @@ def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
 
 def _resample(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bicubic up; area means down, where an input is finer than the target."""
-    return _upsample(values, size) if values.shape[-1] <= size[1] else F.interpolate(values, size, mode="area")
+    if tuple(values.shape[-2:]) == size:
+        return values
+    if values.shape[-1] > size[1]:
+        return F.interpolate(values, size, mode="area")
+    return F.interpolate(values, size, mode="bicubic", align_corners=False)

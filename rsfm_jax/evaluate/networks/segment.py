@@ -16,7 +16,7 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.figures.metrics import Confusion
 from rsfm_jax.evaluate.networks.contenders import Contender, Contest, encoders, from_scratch, table
 from rsfm_jax.evaluate.networks.training import Batch, read_members
-from rsfm_jax.evaluate.networks.unet import SMALLEST, PixelLinear, Standardise, UNet
+from rsfm_jax.evaluate.networks.unet import SMALLEST, PixelLinear, Standardise, UNet, parts_of
 from rsfm_jax.evaluate.probing.features import Model
 from rsfm_jax.evaluate.probing.splits import Split
 from rsfm_jax.evaluate.runner import Examples, Row, Say
@@ -133,7 +133,7 @@ def segmentation_rows(
     aim = PixelClasses(task, samples, device)
 
     def contest_on(split: Split) -> Contest:
-        contenders = [*_encoders(task, samples, models, device), *_without_encoder(task, samples, split, device)]
+        contenders = [*_encoders(task, samples, models, device), *_without_encoder(task, samples, split, device, batch)]
         counts = samples.counts(split.train)
         often = np.full_like(samples.targets[split.test], int(np.argmax(list(counts.values()))))
         baseline = {"features": "none", "probe": "class_frequencies", "mode": None}
@@ -161,14 +161,14 @@ def _encoders(task: Task, samples: Samples, models: Sequence[Model], device: str
     return list(encoders(task, models, how.head, make_head, join, device))
 
 
-def _without_encoder(task: Task, samples: Samples, split: Split, device: str) -> list[Contender]:
+def _without_encoder(task: Task, samples: Samples, split: Split, device: str, batch: int) -> list[Contender]:
     """A U-Net and a classifier of pixels, standardised by the training side."""
-    values, valid = (torch.from_numpy(array[split.train]) for array in (samples.chips.values, samples.chips.valid))
+    chips = samples.chips
     try:
-        standardise = Standardise(values, valid).to(device)
+        standardise = Standardise(parts_of(chips.values, chips.valid, split.train, batch)).to(device)
     except ValueError as error:
         raise InputError(f"task {task.name}: {error}") from None
-    bands, classes, width = values.shape[1], len(samples.names), task.training.unet_width
+    bands, classes, width = chips.values.shape[1], len(samples.names), task.training.unet_width
     unet = {"features": "unet from scratch", "probe": "unet", "mode": "full"}
     pixels = {"features": "pixels", "probe": "linear", "mode": None}
     return [

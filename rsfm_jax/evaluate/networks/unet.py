@@ -5,6 +5,9 @@ Both standardise bands themselves, by what the training side holds, and take val
 Legend: B batch, C bands, K classes, H W pixels.
 """
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -15,29 +18,40 @@ LEVELS = 4
 SMALLEST = 2 ** (LEVELS - 1)  # side of an image, in pixels
 
 
+def parts_of(values: np.ndarray, valid: np.ndarray, rows: np.ndarray, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Values and where they were observed, (N, C, H, W), of the chips at rows, ``batch`` of them at a time, as `Standardise` takes them."""
+    for start in range(0, len(rows), batch):
+        here = rows[start : start + batch]
+        yield torch.from_numpy(values[here]), torch.from_numpy(valid[here])
+
+
 class Standardise(nn.Module):
     """(value - mean) / deviation of each band over what was observed in training; 0 where there is no observation."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, values: torch.Tensor, valid: torch.Tensor) -> None:
-        """Takes the statistics.
+    def __init__(self, parts: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Takes the statistics, one part of the training side after the other; no more than one is held.
 
         Args:
-          values: Of the training side, (N, C, H, W).
-          valid: Where they were observed, bool of that shape.
+          parts: Values (B, C, H, W), and where they were observed, bool of that shape.
 
         Raises:
           ValueError: A band has no observation.
         """
         super().__init__()
-        counts = valid.sum(dim=(0, 2, 3))
-        if not bool((counts > 0).all()):
-            raise ValueError(f"band {int((counts == 0).nonzero()[0])} has no observation in the training side")
-        seen = torch.where(valid, values, 0.0).double()
-        mean = seen.sum(dim=(0, 2, 3)) / counts
-        variance = torch.where(valid, (values - mean[:, None, None]) ** 2, 0.0).sum(dim=(0, 2, 3)) / counts
+        count = mean = squares = torch.zeros((), dtype=torch.float64)
+        for values, valid in parts:
+            seen = valid.sum(dim=(0, 2, 3)).double()
+            here = torch.where(valid, values.double(), 0.0).sum(dim=(0, 2, 3)) / seen.clamp(min=1)
+            squares_here = torch.where(valid, (values.double() - here[:, None, None]) ** 2, 0.0).sum(dim=(0, 2, 3))
+            share = seen / (count + seen).clamp(min=1)  # Chan's merging of two parts
+            squares = squares + squares_here + (here - mean) ** 2 * count * share
+            count, mean = count + seen, mean + (here - mean) * share
+        if not bool((count > 0).all()):
+            raise ValueError(f"band {int((count == 0).nonzero()[0])} has no observation in the training side")
+        variance = squares / count
         self.register_buffer("mean", mean.float()[:, None, None])
         self.register_buffer("std", variance.sqrt().masked_fill(variance == 0, 1.0).float()[:, None, None])
 

@@ -46,9 +46,7 @@ class RestoredSamples(Samples):
     @property
     def gap(self) -> np.ndarray:
         """Where the target was observed in all bands and the first input in none, bool (N, H, W); False where it has another size."""
-        first, valid = self.members[0].valid, self.chips.valid
-        whole = np.asarray(valid.all(axis=1))
-        return whole & ~np.asarray(first.any(axis=1)) if first.shape == valid.shape else np.zeros_like(whole)
+        return _gap(self.chips, self.members[0])
 
 
 def read_restored(task: Task, root: pathlib.Path, file: pathlib.Path) -> RestoredSamples:
@@ -86,6 +84,13 @@ def read_restored(task: Task, root: pathlib.Path, file: pathlib.Path) -> Restore
         raise InputError(f"{file}: source: no sample is left of {len(rows)}; dropped: {dropped}")
     chips = _of_one_kind(made.chips.take(observed))
     members = [_spoil(source, one.take(observed), set_of[observed], kept.take(observed), t) for t, one in enumerate(members)]
+    if source.gaps is not None:
+        missed = np.asarray(_gap(chips, members[0]).any(axis=(1, 2)))
+        dropped["no pixel of the gaps was observed"] = int((~missed).sum())
+        if not missed.any():
+            raise InputError(f"{file}: source: no sample is left of {len(rows)}; dropped: {dropped}")
+        chips, members = chips.take(missed), [one.take(missed) for one in members]
+        observed[observed] = missed
     scene_of = _shared_ground(images, targets)[set_of[observed]]
     ids = np.array([image.id for image in images])
     others = {name: column[observed] for name, column in made.columns.items()}
@@ -93,6 +98,12 @@ def read_restored(task: Task, root: pathlib.Path, file: pathlib.Path) -> Restore
     groups = blocks_of_ground(scene_of, chips.ground.x_m, chips.ground.y_m, source.window_px * chips.inputs[0].gsd_m)
     table = others | {"scene": ids[scene_of], "target": ids[targets[set_of[observed]]]}
     return RestoredSamples(chips, chips.values, (), groups, table, dropped, tuple(members), source.gaps is not None)
+
+
+def _gap(target: Chips, first: Chips) -> np.ndarray:
+    """Where the target was observed in all bands and the first input in none, bool (N, H, W); False where it has another size."""
+    whole = np.asarray(target.valid.all(axis=1))
+    return whole & ~np.asarray(first.valid.any(axis=1)) if first.valid.shape == target.valid.shape else np.zeros_like(whole)
 
 
 def _sets(source: Restored, images: list[Image], file: pathlib.Path) -> list[tuple[int, tuple[int, ...]]]:
