@@ -82,6 +82,12 @@ def _without_traceback(message: str) -> str:
     return f"{lines[0]} {lines[-1]} ({places[-1]})" if places else " ".join(lines)
 
 
+def split_words(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line before ``--``, which are ours, and after it, which are for Apache Beam."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
+
+
 def parse(argv: list[str]) -> list[str]:
     """Parses a front door's command line into absl flags.
 

@@ -33,6 +33,7 @@ class IngestConfig:
     split_cell_m: float = knob(5000.0, "size of the ground cells that are dealt to the splits, metres")
     val_share: float = knob(0.0, "share of the ground cells that go to the split 'val'; 0: no such split")
     min_valid_share: float = knob(0.5, "a chip with a smaller share of valid pixels in any member is rejected")
+    shard_mib: int = knob(256, "pixels of one record file, before compression, in MiB; a worker holds so much")
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
@@ -43,6 +44,7 @@ class IngestConfig:
         require(self.split_cell_m > 0, "ingest.split_cell_m", self.split_cell_m, "positive")
         require(0 <= self.val_share < 1, "ingest.val_share", self.val_share, "in [0, 1)")
         require(0 <= self.min_valid_share <= 1, "ingest.min_valid_share", self.min_valid_share, "in [0, 1]")
+        require(self.shard_mib >= 1, "ingest.shard_mib", self.shard_mib, "at least 1")
 
 
 @dataclasses.dataclass

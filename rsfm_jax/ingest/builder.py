@@ -6,21 +6,33 @@ y north) and the pixel's width and height, ``time_i`` (3,) = known, year, day of
 ``centre_m`` (2,) and ``lonlat_deg`` (4, 2), the footprint's corners.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 import contextlib
+import dataclasses
 import io
-import pathlib
-import shutil
-from typing import Any
+import os
+from typing import Any, NoReturn
 
 from absl import logging
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from rsfm_jax.data.dataset import BUILDER_NAME, RECORD_VERSION
 from rsfm_jax.layouts import Layout
 
 Example = tuple[str, dict[str, Any]]
+WRITER_OPTIONS = "group_size:1"  # every record is read alone
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenShard:
+    """A record file and how many records it has."""
+
+    file: epath.Path
+    records: int
 
 
 def features(layout: Layout, dtypes: list[str]) -> tfds.features.FeaturesDict:
@@ -57,52 +69,90 @@ def _tensor(shape: tuple[int, ...], dtype: str) -> tfds.features.Tensor:
     return tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype), encoding="bytes")
 
 
-class ImageSets(tfds.core.GeneratorBasedBuilder):
-    """Writes the records of one layout."""
+def write_records(
+    file: epath.Path, described: tfds.features.FeaturesDict, examples: Iterable[Example], order: Callable[[str], Any]
+) -> None:
+    """Writes a record file, which appears whole or not at all, and not where there is no example.
+
+    Args:
+      file: The file.
+      described: The record's features.
+      examples: Key and record of each; all are held serialised until they are written.
+      order: Makes of a key what records are sorted by.
+    """
+    serializer = ExampleSerializer(described.get_serialized_info())
+    made = [
+        (order(key), serializer.get_tf_example(described.encode_example(example)).SerializeToString(deterministic=True))
+        for key, example in examples
+    ]
+    if not made:
+        return
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    writer = ArrayRecordWriter(os.fspath(unfinished), WRITER_OPTIONS)
+    for _, serialized in sorted(made):
+        writer.write(serialized)
+    writer.close()
+    unfinished.replace(file)
+
+
+class ImageSets(tfds.core.ShardBasedBuilder):
+    """The TFDS dataset of one layout, of record files that are there already."""
 
     name = BUILDER_NAME
     VERSION = tfds.core.Version(RECORD_VERSION)
 
-    def __init__(self, *, layout: Layout, dtypes: list[str], splits: dict[str, Iterable[Example]], data_dir: pathlib.Path) -> None:
-        """Prepares to write.
+    def __init__(self, *, layout: Layout, dtypes: list[str], shards: dict[str, list[WrittenShard]], data_dir: epath.Path) -> None:
+        """Prepares to gather.
 
         Args:
           layout: The layout.
           dtypes: numpy type of the digital numbers of each slot.
-          splits: Keyed examples of each split; every split has at least one.
+          shards: Files of each split, in order; every split has at least one.
           data_dir: Folder for the records of all layouts.
         """
-        self._layout, self._dtypes, self._splits = layout, dtypes, splits
+        self._layout, self._dtypes, self._shards = layout, dtypes, shards
         config = tfds.core.BuilderConfig(name=layout.name, version=RECORD_VERSION, description=f"Image sets of layout {layout.name}.")
         super().__init__(config=config, data_dir=str(data_dir), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=features(self._layout, self._dtypes), description="Remote-sensing image sets.")
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
-        del dl_manager
-        return {split: self._generate_examples(examples) for split, examples in self._splits.items()}
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        """Moves the files to where TFDS looks for them, and describes the splits."""
+        del dl_manager, download_config
+        described = []
+        for split, shards in self._shards.items():
+            template = self._get_filename_template(split_name=split)
+            files = [template.sharded_filepath(shard_index=i, num_shards=len(shards)) for i in range(len(shards))]
+            for shard, file in zip(shards, files, strict=True):
+                shard.file.replace(file)
+            size = sum(file.stat().length for file in files)
+            lengths = [shard.records for shard in shards]
+            described.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template))
+        self.info.set_splits(tfds.core.SplitDict(described))
 
-    def _generate_examples(self, examples: Iterable[Example]) -> Iterator[Example]:
-        yield from examples
+    def _shard_iterators_per_split(self, dl_manager: Any) -> NoReturn:
+        raise NotImplementedError("the record files are written before")
 
 
-def write_layout(layout: Layout, dtypes: list[str], splits: dict[str, Iterable[Example]], root: pathlib.Path) -> None:
-    """Writes the records of one layout into a dataset folder.
+def gather_layout(layout: Layout, dtypes: list[str], shards: dict[str, list[WrittenShard]], root: epath.PathLike) -> None:
+    """Makes written record files the TFDS dataset of a layout in a dataset folder.
 
     Args:
       layout: The layout.
       dtypes: numpy type of the digital numbers of each slot.
-      splits: Keyed examples of each split; every split has at least one.
+      shards: Files of each split, in order, which are moved; every split has at least one.
       root: The dataset folder.
     """
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
+    records = epath.Path(root) / "records"
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces downloads that do not happen
-            builder = ImageSets(layout=layout, dtypes=dtypes, splits=splits, data_dir=root / "records")
+            builder = ImageSets(layout=layout, dtypes=dtypes, shards=shards, data_dir=records)
             builder.download_and_prepare()
     finally:
         logging.set_verbosity(verbosity)
-    shutil.rmtree(root / "records" / "downloads", ignore_errors=True)  # an empty folder of TFDS
+    if (records / "downloads").exists():  # an empty folder of TFDS
+        (records / "downloads").rmtree()

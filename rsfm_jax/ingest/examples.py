@@ -1,42 +1,43 @@
-"""Planned sets to records: pixels read, judged, entered in the manifest and in the statistics."""
+"""Planned sets to records: pixels read, judged, entered in the manifest and in the sums."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import hashlib
 from typing import Any
 
 import numpy as np
 
 from rsfm_jax.config import IngestConfig
+from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
 from rsfm_jax.ingest.builder import Example
 from rsfm_jax.ingest.chips import ChipReader
-from rsfm_jax.ingest.manifest import Ledger, crs_name, member_row
+from rsfm_jax.ingest.manifest import crs_name, set_row
 from rsfm_jax.ingest.sets import Member, PlannedSet
-from rsfm_jax.ingest.statistics import RangeCheck, Statistics
+from rsfm_jax.ingest.tally import Tally
+
+UNREADABLE = "a scene cannot be read"
 
 
 class ExampleMaker:
-    """Makes the records of a dataset, in one pass over the pixels.
+    """Makes the records of planned sets, in one pass over the pixels.
 
     Attributes:
-      ledger: What happened to every set.
-      statistics: Of the split 'train'.
-      ranges: Whether values are in their bands' units.
-      digests: One for each record, over its content and split.
+      tally: Sums over what was made.
     """
 
-    def __init__(self, config: IngestConfig, reader: ChipReader) -> None:
+    def __init__(self, config: IngestConfig, reader: ChipReader, note: Callable[[dict[str, Any]], None], strict: bool) -> None:
         """Starts empty.
 
         Args:
           config: Thresholds.
           reader: Reads the chips.
+          note: Takes the manifest's row of every set.
+          strict: Whether a scene that cannot be read raises; else the sets with it are rejected.
         """
-        self._config, self._reader = config, reader
-        self.ledger, self.statistics, self.ranges = Ledger(), Statistics(), RangeCheck()
-        self.digests: list[str] = []
+        self._config, self._reader, self._note, self._strict = config, reader, note, strict
+        self.tally = Tally()
 
-    def examples(self, planned: list[PlannedSet], dtypes: list[str]) -> Iterator[Example]:
+    def examples(self, planned: tuple[PlannedSet, ...], dtypes: tuple[str, ...]) -> Iterator[Example]:
         """Reads planned sets of one layout and split.
 
         Args:
@@ -45,35 +46,44 @@ class ExampleMaker:
 
         Yields:
           Key and record of every set that is kept.
+
+        Raises:
+          InputError: A scene cannot be read, where strict.
         """
         for plan in planned:
-            chips = [self._read(plan, member) for member in plan.members]
-            row = {
-                "layout": plan.layout.name,
-                "key": plan.key,
-                "split": plan.split,
-                "members": [member_row(member) for member in plan.members],
-                "lonlat_deg": plan.footprint_deg.round(7).tolist(),
-            }
-            shares = [float(valid_HWC.mean()) for _, valid_HWC in chips]
-            if min(shares) < self._config.min_valid_share:
-                reason = f"a member has less than {self._config.min_valid_share:g} valid pixels"
-                self.ledger.add("set", **row, kept=False, reason=reason, valid_shares=shares)
-                continue
-            chips = [(dn_HWC.astype(dtype, copy=False), valid_HWC) for (dn_HWC, valid_HWC), dtype in zip(chips, dtypes, strict=True)]
-            example = _example(plan, chips)
-            self.ledger.add("set", **row, kept=True)
-            self.digests.append(_digest(example, plan.split))
-            self._measure(plan, example, chips)
-            yield plan.key, example
+            row, chips = self._judge(plan)
+            self._note(row)
+            self.tally.add_set(row)
+            if row["kept"]:
+                chips = [(dn_HWC.astype(dtype, copy=False), valid_HWC) for (dn_HWC, valid_HWC), dtype in zip(chips, dtypes, strict=True)]
+                example = _example(plan, chips)
+                self.tally.digests.append(_digest(example, plan.split))
+                self._measure(plan, example, chips)
+                yield plan.key, example
+
+    def _judge(self, plan: PlannedSet) -> tuple[dict[str, Any], list[tuple[np.ndarray, np.ndarray]]]:
+        """The row of a set, and its chips."""
+        chips = []
+        for member in plan.members:
+            try:
+                chips.append(self._read(plan, member))
+            except InputError as error:
+                if self._strict:
+                    raise
+                self.tally.unreadable.setdefault(member.scene.scene.id, str(error))
+                return set_row(plan, reason=UNREADABLE, error=str(error)), []
+        shares = [float(valid_HWC.mean()) for _, valid_HWC in chips]
+        if min(shares) < self._config.min_valid_share:
+            return set_row(plan, reason=f"a member has less than {self._config.min_valid_share:g} valid pixels", valid_shares=shares), []
+        return set_row(plan), chips
 
     def _measure(self, plan: PlannedSet, example: dict[str, Any], chips: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
             physical_HWC = example[f"scale_{i}"] * dn_HWC.astype(np.float64) + example[f"offset_{i}"]
             for c, name in enumerate(member.slot.bands):
-                self.ranges.add(member.scene.scene.id, member.scene.bands[name].source.band, physical_HWC[..., c][valid_HWC[..., c]])
+                self.tally.ranges.add(member.scene.scene.id, member.scene.bands[name].source.band, physical_HWC[..., c][valid_HWC[..., c]])
             if plan.split == "train":
-                self.statistics.add_chip(member.slot.sensor, tuple(member.slot.bands), physical_HWC, valid_HWC)
+                self.tally.statistics.add_chip(member.slot.sensor, tuple(member.slot.bands), physical_HWC, valid_HWC)
 
     def _read(self, plan: PlannedSet, member: Member) -> tuple[np.ndarray, np.ndarray]:
         slot = member.slot
@@ -104,9 +114,9 @@ def _example(plan: PlannedSet, chips: list[tuple[np.ndarray, np.ndarray]]) -> di
     return example
 
 
-def _digest(example: dict[str, Any], split: str | None) -> str:
+def _digest(example: dict[str, Any], split: str | None) -> bytes:
     digest = hashlib.sha256(str(split).encode())
     for name in sorted(example):
         value = example[name]
         digest.update(name.encode() + (value.encode() if isinstance(value, str) else np.ascontiguousarray(value).tobytes()))
-    return digest.hexdigest()
+    return digest.digest()

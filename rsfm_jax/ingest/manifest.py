@@ -1,34 +1,16 @@
 """What happened to every scene and every image set: the rows of `manifest.jsonl`."""
 
-from collections import Counter
-import dataclasses
 import functools
 from typing import Any
 
 from rasterio.crs import CRS
 
 from rsfm_jax.ingest.raster import OpenScene
-from rsfm_jax.ingest.sets import Member, candidates
+from rsfm_jax.ingest.sets import Member, PlannedSet, candidates
+from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.layouts import Layout
 
-
-@dataclasses.dataclass
-class Ledger:
-    """What happened to every scene and set, in the order of `manifest.jsonl`."""
-
-    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def add(self, kind: str, **fields: Any) -> None:
-        """Adds a row."""
-        self.rows.append({"kind": kind, **fields})
-
-    def counts(self, layout: str) -> dict[str, int]:
-        """Kept sets of a layout by split."""
-        return dict(Counter(row["split"] for row in self.rows if row["kind"] == "set" and row["layout"] == layout and row["kept"]))
-
-    def rejections(self, layout: str) -> dict[str, int]:
-        """Rejected sets of a layout by reason."""
-        return dict(Counter(row["reason"] for row in self.rows if row["kind"] == "set" and row["layout"] == layout and not row["kept"]))
+BROKEN = "cannot be read"
 
 
 @functools.lru_cache
@@ -43,19 +25,35 @@ def member_row(member: Member) -> dict[str, Any]:
     return {"scene": member.scene.scene.id, "window": member.window, "rect_m": [rect.left, rect.bottom, rect.right, rect.top]}
 
 
-def scene_rows(scenes: list[OpenScene], layouts: tuple[Layout, ...], ledger: Ledger) -> list[dict[str, Any]]:
+def set_row(plan: PlannedSet, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """A row for an image set: its members, and why if it was rejected."""
+    row = {
+        "kind": "set",
+        "layout": plan.layout.name,
+        "key": plan.key,
+        "split": plan.split,
+        "members": [member_row(member) for member in plan.members],
+        "lonlat_deg": plan.footprint_deg.round(7).tolist(),
+        "kept": reason is None,
+    }
+    return row if reason is None else row | {"reason": reason} | more
+
+
+def scene_rows(scenes: list[OpenScene], broken: dict[str, str], layouts: tuple[Layout, ...], tally: Tally) -> list[dict[str, Any]]:
     """A row for each scene: what was understood of it, in how many sets it is, and why if in none."""
-    kept = [row for row in ledger.rows if row["kind"] == "set" and row["kept"]]
-    used = Counter(scene for row in kept for scene in {member["scene"] for member in row["members"]})
-    return [_scene_row(scene, layouts, used[scene.scene.id]) for scene in scenes]
+    left_out = [{"kind": "scene", "id": name, "sets": 0, "reason": BROKEN, "error": error} for name, error in broken.items()]
+    return [_scene_row(scene, layouts, tally) for scene in scenes] + left_out
 
 
-def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], used: int) -> dict[str, Any]:
+def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> dict[str, Any]:
+    used, error = tally.used[scene.scene.id], tally.unreadable.get(scene.scene.id)
     reasons = [why for layout in layouts if (why := candidates(layout, [scene])[1].get(scene.scene.id))]
     wanted = any(slot.sensor == scene.scene.sensor.name for layout in layouts for slot in layout.slots)
     reason = None
     if not used:
-        reason = reasons[0] if reasons else "no set with it was kept" if wanted else "no layout has a slot for its sensor"
+        reason = (
+            BROKEN if error else reasons[0] if reasons else "no set with it was kept" if wanted else "no layout has a slot for its sensor"
+        )
     return {
         "kind": "scene",
         "id": scene.scene.id,
@@ -77,16 +75,16 @@ def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], used: int) -> dict
         },
         "sets": used,
         "reason": reason,
-    }
+    } | ({"error": error} if error else {})
 
 
-def why_none(layouts: tuple[Layout, ...], ledger: Ledger) -> str:
-    """Why no set was kept at all, in one line."""
+def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any]]) -> str:
+    """Why no set was kept at all, in one line; ``rows`` are those of the scenes."""
     parts = []
     for layout in layouts:
-        rejected = ", ".join(f"{count} x {reason}" for reason, count in ledger.rejections(layout.name).items())
+        rejected = ", ".join(f"{count} x {reason}" for reason, count in tally.rejections(layout.name).items())
         parts.append(f"layout {layout.name!r}: {rejected or 'its members share no ground large enough for a chip'}")
-    scenes = [f"scene {row['id']!r}: {row['reason']}" for row in ledger.rows if row["kind"] == "scene"]
+    scenes = [f"scene {row['id']!r}: {row.get('error', row['reason'])}" for row in rows]
     return "; ".join(parts + scenes[:5])
 
 

@@ -1,45 +1,68 @@
-"""From a folder of scenes to a dataset folder, all or nothing.
+"""From a folder of scenes to a dataset folder, all or nothing, in steps that a restarted run does not repeat.
 
 The dataset is written beside its final place and moved there when it is whole:
 
     dataset.json     schema version, layouts, digital-number types, statistics, counts, digest
     manifest.jsonl   every scene, every image set kept, every one rejected with its reason
     records/         TFDS ArrayRecord, one builder config for each layout
+
+Until then `work/` beside them has what each task took and gave: scenes looked at, shards written.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Sequence
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import pathlib
 from typing import Any
 
+from etils import epath
 import numpy as np
 
 from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
-from rsfm_jax.ingest.builder import Example, write_layout
-from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.builder import WrittenShard, gather_layout
 from rsfm_jax.ingest.draft import draft_layouts
-from rsfm_jax.ingest.examples import ExampleMaker
-from rsfm_jax.ingest.manifest import scene_rows, unused_bands, why_none
-from rsfm_jax.ingest.raster import OpenScene, open_scene
+from rsfm_jax.ingest.manifest import scene_rows, set_row, unused_bands, why_none
+from rsfm_jax.ingest.opening import open_scenes
+from rsfm_jax.ingest.raster import OpenScene
 from rsfm_jax.ingest.scenes import read_scenes
-from rsfm_jax.ingest.sets import candidates, plan_sets
+from rsfm_jax.ingest.sets import PlannedSet, candidates, plan_sets
+from rsfm_jax.ingest.shards import cut_shards, records_file, rows_file, write_shard
+from rsfm_jax.ingest.tally import Tally
+from rsfm_jax.ingest.tasks import is_done, put, result, run_tasks
 from rsfm_jax.layouts import Layout
-from rsfm_jax.staging import check_free, new_folder
+from rsfm_jax.staging import check_free, resumable_folder
+
+BOUNDARY = "touches ground cells of both splits"
 
 
-def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a dataset is made; nothing of it changes what is in it, but for what is left out.
+
+    Attributes:
+      strict: Whether the first scene that cannot be read ends the run; else it is left out and named.
+      beam_args: Options of Apache Beam; None works in this process.
+      keep: Keys of the image sets to keep; None for all.
+    """
+
+    strict: bool = False
+    beam_args: Sequence[str] | None = None
+    keep: Collection[str] | None = None
+
+
+def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig, how: How = How()) -> dict[str, Any]:
     """Builds a dataset folder.
 
     Args:
       scenes_dir: Folder with one or more `scenes.yaml`.
       out: The dataset folder to make; must not exist, or be empty.
       config: Layouts, split and thresholds.
+      how: Strictness, workers, which sets.
 
     Returns:
       The content of `dataset.json`.
@@ -48,74 +71,137 @@ def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig
       InputError: anything wrong with the input; nothing is left at ``out``.
     """
     check_free(out, "out")
-    scenes = [open_scene(scene) for scene in read_scenes(scenes_dir)]
-    layouts = config.layouts or draft_layouts(scenes)
-    if not layouts:
-        raise InputError(f"--scenes={scenes_dir}: every scene is smaller than 8 pixels; no layout can be drafted")
-    with new_folder(out, "out") as folder:
-        return _build(scenes, layouts, config, folder)
+    described = read_scenes(scenes_dir)
+    asked = [to_dict(config), how.strict, sorted(how.keep) if how.keep is not None else None, [_fingerprint(scene) for scene in described]]
+    with resumable_folder(out, "out", hashlib.sha256(json.dumps(asked).encode()).hexdigest()) as folder:
+        work = epath.Path(folder) / "work"
+        work.mkdir(exist_ok=True)
+        scenes, broken = open_scenes(described, work, how.strict, how.beam_args)
+        if not scenes:
+            raise InputError(next(iter(broken.values())))
+        layouts = config.layouts or draft_layouts(scenes)
+        if not layouts:
+            raise InputError(f"--scenes={scenes_dir}: every scene is smaller than 8 pixels; no layout can be drafted")
+        summary = _build(scenes, broken, layouts, config, how, epath.Path(folder))
+        work.rmtree()
+        return summary
 
 
-def _build(scenes: list[OpenScene], layouts: tuple[Layout, ...], config: IngestConfig, folder: pathlib.Path) -> dict[str, Any]:
+def _fingerprint(scene: Any) -> list[Any]:
+    files = [source.path for source in scene.bands.values()] + ([scene.mask.path] if scene.mask else [])
+    stats = [(str(file), pathlib.Path(file).stat()) for file in files]
+    return [scene.id, repr(scene), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+
+
+def _build(
+    scenes: list[OpenScene], broken: dict[str, str], layouts: tuple[Layout, ...], config: IngestConfig, how: How, folder: epath.Path
+) -> dict[str, Any]:
+    work, tally = folder / "work", Tally()
+    dtypes = {layout.name: _dtypes(layout, scenes) for layout in layouts}
+    shards = {layout.name: _cut(layout, scenes, dtypes[layout.name], config, how, work, tally) for layout in layouts}
+    do = functools.partial(write_shard, folder=work, config=config, strict=how.strict)
+    run_tasks(work, [name for of_layout in shards.values() for name in of_layout], do, how.beam_args)
     written = []
-    with ChipReader() as reader:
-        maker = ExampleMaker(config, reader)
-        for layout in layouts:
-            if _write_layout(layout, scenes, config, maker, folder):
-                written.append(layout)
-    ledger = maker.ledger
-    ledger.rows[:0] = scene_rows(scenes, layouts, ledger)
+    for layout in layouts:
+        files: dict[str, list[WrittenShard]] = {}
+        for name, split in shards[layout.name].items():
+            of_shard: Tally = result(work, name)
+            tally.merge(of_shard)
+            if count := of_shard.kept[layout.name, split]:
+                files.setdefault(split, []).append(WrittenShard(records_file(work, name), count))
+        if files and "train" not in files:
+            raise InputError(
+                f"layout {layout.name!r}: all its image sets fall into the split 'val'; its ground is too small for ground cells of "
+                f"{config.split_cell_m:g} m: set ingest.split_cell_m smaller or ingest.val_share to 0"
+            )
+        if files:
+            gather_layout(layout, dtypes[layout.name], files, folder)
+            written.append(layout)
+    rows = scene_rows(scenes, broken, layouts, tally)
     if not written:
-        raise InputError(f"no image set could be built: {why_none(layouts, ledger)}")
-    maker.ranges.check()
-    units = {(s.scene.sensor.name, name): band.source.band.unit for s in scenes for name, band in s.bands.items()}
-    described = [{**to_dict(layout), "dtypes": _dtypes(layout, scenes)} for layout in written]
-    statistics = maker.statistics.to_dict(units)
-    content = [json.dumps(described, sort_keys=True), json.dumps(statistics, sort_keys=True), *sorted(maker.digests)]
-    summary = {
-        "schema_version": SCHEMA_VERSION,
-        "written_by": f"rsfm_jax {importlib.metadata.version('rsfm_jax')}",
-        "ingest": to_dict(dataclasses.replace(config, layouts=())),
-        "layouts": described,
-        "sets": {layout.name: ledger.counts(layout.name) for layout in layouts},
-        "rejected": {layout.name: ledger.rejections(layout.name) for layout in layouts},
-        "unused_bands": unused_bands(scenes, written),
-        "statistics": statistics,
-        "digest": hashlib.sha256("".join(content).encode()).hexdigest(),
-    }
-    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ledger.rows))
+        raise InputError(f"no image set could be built: {why_none(layouts, tally, rows)}")
+    tally.ranges.check()
+    _write_manifest(rows, shards, work, folder / "manifest.jsonl")
+    summary = _summary(scenes, broken, layouts, written, dtypes, config, tally)
     (folder / "dataset.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
 
-def _write_layout(
-    layout: Layout, scenes: list[OpenScene], config: IngestConfig, maker: ExampleMaker, folder: pathlib.Path
-) -> dict[str, int]:
-    planned = list(plan_sets(layout, scenes, config))
-    for plan in planned:
-        if plan.split is None:
-            maker.ledger.add("set", layout=layout.name, key=plan.key, split=None, kept=False, reason="touches ground cells of both splits")
-    dtypes = _dtypes(layout, scenes) if planned else []
-    splits: dict[str, Iterable[Example]] = {}
-    for split in ("train", "val"):
-        examples = maker.examples([p for p in planned if p.split == split], dtypes)
-        first = next(examples, None)  # TFDS cannot write an empty split
-        if first is not None:
-            splits[split] = itertools.chain([first], examples)
-    if not splits:
-        return {}
-    if "train" not in splits:
-        raise InputError(
-            f"layout {layout.name!r}: all its image sets fall into the split 'val'; its ground is too small for ground cells of "
-            f"{config.split_cell_m:g} m: set ingest.split_cell_m smaller or ingest.val_share to 0"
-        )
-    write_layout(layout, dtypes, splits, folder)
-    return maker.ledger.counts(layout.name)
+def _write_manifest(rows: list[dict[str, Any]], shards: dict[str, dict[str, str]], work: epath.Path, file: epath.Path) -> None:
+    """Scenes, then the sets of each layout, shard by shard."""
+    with file.open("w") as manifest:
+        for row in rows:
+            manifest.write(json.dumps(row) + "\n")
+        for layout, names in shards.items():
+            for name in (_boundary(layout), *names):
+                manifest.write(rows_file(work, name).read_text())
+
+
+def _summary(
+    scenes: list[OpenScene],
+    broken: dict[str, str],
+    layouts: tuple[Layout, ...],
+    written: list[Layout],
+    dtypes: dict[str, list[str]],
+    config: IngestConfig,
+    tally: Tally,
+) -> dict[str, Any]:
+    units = {(s.scene.sensor.name, name): band.source.band.unit for s in scenes for name, band in s.bands.items()}
+    described = [{**to_dict(layout), "dtypes": dtypes[layout.name]} for layout in written]
+    statistics = tally.statistics.to_dict(units)
+    content = [json.dumps(described, sort_keys=True), json.dumps(statistics, sort_keys=True), *sorted(one.hex() for one in tally.digests)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "written_by": f"rsfm_jax {importlib.metadata.version('rsfm_jax')}",
+        "ingest": to_dict(dataclasses.replace(config, layouts=())),
+        "layouts": described,
+        "sets": {layout.name: tally.counts(layout.name) for layout in layouts},
+        "rejected": {layout.name: tally.rejections(layout.name) for layout in layouts},
+        "broken_scenes": broken,
+        "partly_unreadable_scenes": tally.unreadable,
+        "unused_bands": unused_bands(scenes, written),
+        "statistics": statistics,
+        "digest": hashlib.sha256("".join(content).encode()).hexdigest(),
+    }
+
+
+def _cut(
+    layout: Layout, scenes: list[OpenScene], dtypes: list[str], config: IngestConfig, how: How, work: epath.Path, tally: Tally
+) -> dict[str, str]:
+    """Plans a layout's shards and writes them down as tasks; the split of each by name, those of 'train' first."""
+    names: dict[str, str] = {}
+    with rows_file(work, _boundary(layout.name)).open("w") as rows:
+        if not dtypes:
+            return names
+
+        def of_a_split() -> Iterator[PlannedSet]:
+            for plan in plan_sets(layout, scenes, config):
+                if how.keep is not None and plan.key not in how.keep:
+                    continue
+                if plan.split is None:
+                    row = set_row(plan, reason=BOUNDARY)
+                    rows.write(json.dumps(row) + "\n")
+                    tally.add_set(row)
+                else:
+                    yield plan
+
+        for shard in cut_shards(layout, of_a_split(), tuple(dtypes), config.shard_mib):
+            if not is_done(work, shard.name):
+                put(work, shard.name, shard)
+            names[shard.name] = shard.split
+    return dict(sorted(names.items(), key=lambda one: one[1] != "train"))
+
+
+def _boundary(layout: str) -> str:
+    """Name of the rows of the sets that are in no split."""
+    return f"{layout}-boundary"
 
 
 def _dtypes(layout: Layout, scenes: list[OpenScene]) -> list[str]:
-    """For each slot the type that holds the digital numbers of every scene that may fill it."""
+    """For each slot the type that holds the digital numbers of every scene that may fill it; empty where none may."""
     found, _ = candidates(layout, scenes)
+    if not all(found):
+        return []
     by_slot = {i: pool for numbers, pool in zip(layout.acquisitions(), found, strict=True) for i in numbers}
     return [
         str(np.result_type(*(scene.bands[name].dtype for scene in by_slot[i] for name in slot.bands)))

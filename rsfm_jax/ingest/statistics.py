@@ -41,12 +41,21 @@ class BandStatistics:
         values = values.astype(np.float64)
         mean = float(values.mean())
         deviations = float(np.square(values - mean).sum())
-        total = self.count + values.size
-        delta = mean - self.mean
-        self.squared_deviations += deviations + delta * delta * self.count * values.size / total
-        self.mean += delta * values.size / total
+        self.merge(BandStatistics(values.size, mean, deviations, float(values.min()), float(values.max())))
+
+    def merge(self, other: "BandStatistics") -> None:
+        """Adds the pixels of another."""
+        if other.count == 0:
+            return
+        if self.count == 0:
+            self.__dict__.update(other.__dict__)
+            return
+        total = self.count + other.count
+        delta = other.mean - self.mean
+        self.squared_deviations += other.squared_deviations + delta * delta * self.count * other.count / total
+        self.mean += delta * other.count / total
         self.count = total
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     @property
     def std(self) -> float:
@@ -71,6 +80,11 @@ class Statistics:
         """
         for c, band in enumerate(bands):
             self._bands.setdefault((sensor, band), BandStatistics()).add(physical_HWC[..., c][valid_HWC[..., c]])
+
+    def merge(self, other: "Statistics") -> None:
+        """Adds the chips of another."""
+        for name, band in other._bands.items():
+            self._bands.setdefault(name, BandStatistics()).merge(band)
 
     def to_dict(self, units: dict[tuple[str, str], str]) -> dict[str, dict[str, dict[str, float | str]]]:
         """Statistics as ``{sensor: {band: {count, mean, std, min, max, unit}}}``.
@@ -113,6 +127,13 @@ class RangeCheck:
         seen[0] += int(((values < low) | (values > high)).sum())
         seen[1] += values.size
         seen[2], seen[3] = min(seen[2], float(values.min())), max(seen[3], float(values.max()))
+
+    def merge(self, other: "RangeCheck") -> None:
+        """Adds the values of another."""
+        for key, (outside, total, low, high) in other._seen.items():
+            seen = self._seen.setdefault(key, [0, 0, math.inf, -math.inf])
+            seen[:] = [seen[0] + outside, seen[1] + total, min(seen[2], low), max(seen[3], high)]
+        self._bands |= other._bands
 
     def check(self) -> None:
         """Raises `InputError` for the first band with more than 1 % of its values outside."""

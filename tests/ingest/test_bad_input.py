@@ -16,10 +16,10 @@ def scenes(tmp_path) -> pathlib.Path:
     return folder
 
 
-def _assert_refused(scenes: pathlib.Path, *words: str, config: pathlib.Path | None = None) -> None:
+def _assert_refused(scenes: pathlib.Path, *words: str, config: pathlib.Path | None = None, flags: tuple[str, ...] = ()) -> None:
     out = scenes.parent / "out" / "run1"
     out.parent.mkdir()
-    more = [f"--config={config}"] if config else []
+    more = [*flags, *([f"--config={config}"] if config else [])]
     assert_refused(run_door("rsfm_jax.ingest", f"--scenes={scenes}", f"--out={out}", *more), *words)
     assert list(out.parent.iterdir()) == []
 
@@ -65,7 +65,7 @@ def test_a_file_with_a_broken_block_in_its_middle(scenes):
     content[len(content) // 2 : len(content) // 2 + 9000] = bytes(9000)
     (scenes / "dem.tif").write_bytes(content)
     write_scenes_yaml(scenes, scene())
-    _assert_refused(scenes, "scene 'one'", "dem.tif cannot be read at")
+    _assert_refused(scenes, "scene 'one'", "dem.tif cannot be read at", flags=("--strict",))
 
 
 def test_no_coordinate_system(scenes):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from etils import epath
 import jax
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rsfm_jax.config import Config, LossConfig
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.errors import InputError
-from rsfm_jax.ingest.builder import write_layout
+from rsfm_jax.ingest.builder import WrittenShard, features, gather_layout, write_records
 from rsfm_jax.nn.patchify import unpatchify
 from rsfm_jax.parallel.sharding import to_global
 from rsfm_jax.train.loop import NotFiniteError, Trainer, run_training
@@ -122,7 +123,9 @@ def test_a_loss_that_is_not_a_number_names_its_image_set(tiny: Config, tiny_path
     rows[20]["scale_0"] = np.full(4, np.inf)
     shutil.rmtree(copy / "records")
     dtypes = [str(rows[0][f"pixels_{i}"].dtype) for i in range(2)]
-    write_layout(layout, dtypes, {"train": [(row["key"].decode(), row) for row in rows]}, copy)
+    written = WrittenShard(epath.Path(copy) / "written", len(rows))
+    write_records(written.file, features(layout, dtypes), [(row["key"].decode(), row) for row in rows], order=str)
+    gather_layout(layout, dtypes, {"train": [written]}, copy)
     tiny.data.path = str(copy)
     with pytest.raises(NotFiniteError) as caught:
         run_training(tiny, str(tmp_path / "run"))

@@ -1,0 +1,56 @@
+"""All scenes looked at, in tasks of many, with those that cannot be read named."""
+
+from collections.abc import Sequence
+import functools
+
+from etils import epath
+
+from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.raster import OpenScene, open_scene
+from rsfm_jax.ingest.scenes import Scene
+from rsfm_jax.ingest.tasks import put, result, run_tasks
+
+_SCENES_OF_A_TASK = 64
+
+
+def open_scenes(
+    scenes: list[Scene], work: epath.Path, strict: bool, beam_args: Sequence[str] | None
+) -> tuple[list[OpenScene], dict[str, str]]:
+    """Looks at the files of all scenes.
+
+    Args:
+      scenes: As described.
+      work: Where tasks keep what they took and gave.
+      strict: Whether the first scene that cannot be read raises.
+      beam_args: Options of Apache Beam; None works in this process.
+
+    Returns:
+      The scenes that can be read, in order, and what is wrong with the others, by id.
+
+    Raises:
+      InputError: A scene cannot be read, where strict.
+    """
+    starts = range(0, len(scenes), _SCENES_OF_A_TASK)
+    names = [f"scenes-{start:07d}" for start in starts]
+    for name, start in zip(names, starts, strict=True):
+        put(work, name, scenes[start : start + _SCENES_OF_A_TASK])
+    run_tasks(work, names, functools.partial(_open_all, strict=strict), beam_args)
+    opened: list[OpenScene] = []
+    broken: dict[str, str] = {}
+    for name in names:
+        of_task, broken_of_task = result(work, name)
+        opened += of_task
+        broken |= broken_of_task
+    return opened, broken
+
+
+def _open_all(scenes: list[Scene], strict: bool) -> tuple[list[OpenScene], dict[str, str]]:
+    opened, broken = [], {}
+    for scene in scenes:
+        try:
+            opened.append(open_scene(scene))
+        except InputError as error:
+            if strict:
+                raise
+            broken[scene.id] = str(error)
+    return opened, broken
