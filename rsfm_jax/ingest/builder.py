@@ -80,7 +80,7 @@ def write_records(
       examples: Key and record of each; all are held serialised until they are written.
       order: Makes of a key what records are sorted by.
     """
-    serializer = ExampleSerializer(described.get_serialized_info())
+    serializer = ExampleSerializer(described.get_serialized_info())  # pyright: ignore[reportArgumentType] - a dict is such a tree
     made = [
         (order(key), serializer.get_tf_example(described.encode_example(example)).SerializeToString(deterministic=True))
         for key, example in examples
