@@ -11,11 +11,13 @@ Sources of the figures:
     10000 and nodata 0 from the Products Specification Document 14.9. L3A: Theia/CNES WASP monthly syntheses, reflectance x 10000,
     nodata -10000.
   Sentinel-1: ESA Sentinel-1 product definition; IW GRD-HR is sampled at 10 m. Backscatter is held in dB.
-  Landsat 5/7/8/9: USGS "What are the band designations for the Landsat satellites?" (band edges; centre is their mean). Collection-2
+  Landsat 4/5/7/8/9: USGS "What are the band designations for the Landsat satellites?" (band edges; centre is their mean). Collection-2
     level-2 scaling 2.75e-5 / -0.2 (reflectance) and 0.00341802 / 149.0 (kelvin) from LSDS-1618/1619; OLI level-1 reflectance 2e-5 / -0.1
     from the MTL constants (without sun-elevation correction). TM and ETM+ level 1 stay digital numbers: their gains are per scene.
   NAIP: Leica ADS100 band edges (Leica Geosystems data sheet); 8-bit digital numbers.
-  WorldView-2: Maxar "Spectral response for WorldView-2" nominal band edges; digital numbers, calibration is per scene.
+  HLS L30/S30: Harmonized Landsat Sentinel-2 Product User Guide v2.0, tables 6 to 8: reflectance x 10000, brightness temperature in
+    degrees Celsius x 100 (held in kelvin), nodata -9999, all on 30 m; wavelengths are those of OLI/TIRS and MSI.
+  WorldView-2, WorldView-3, GeoEye-1: Maxar "Spectral response" sheets, nominal band edges; digital numbers, calibration is per scene.
   NEON AOP camera: nominal RGB filter edges (NEON.DOC.005053); 8-bit digital numbers.
   Elevation: metres above the stated vertical datum; nodata is the file's own.
 """
@@ -136,7 +138,7 @@ def _thermal(name: str, low_nm: float, high_nm: float, gsd_m: float, level: int)
 
 
 def _landsat_tm(number: int, level: int) -> Sensor:
-    edges = _TM if number == 5 else _ETM
+    edges = _ETM if number == 7 else _TM
     if level == 2:
         bands = [_edges(n, lo, hi, 30.0, **_LEVEL2) for n, lo, hi in edges] + [_thermal("ST_B6", 10400, 12500, 30.0, 2)]
     else:
@@ -146,7 +148,7 @@ def _landsat_tm(number: int, level: int) -> Sensor:
             bands += [_edges("B8", 520, 900, 15.0, "dn", nodata=0.0)]
         else:
             bands += [_thermal("B6", 10400, 12500, 120.0, 1)]
-    title = f"Landsat {number} {'TM' if number == 5 else 'ETM+'} level {level}"
+    title = f"Landsat {number} {'ETM+' if number == 7 else 'TM'} level {level}"
     return Sensor(f"landsat{number}_l{level}", title, _named(bands), ("B3", "B2", "B1"))
 
 
@@ -159,6 +161,22 @@ def _landsat_oli(number: int, level: int) -> Sensor:
     else:
         bands += [_thermal("ST_B10", 10600, 11190, 30.0, 2)]
     return Sensor(f"landsat{number}_l{level}", f"Landsat {number} OLI/TIRS level {level}", _named(bands), ("B4", "B3", "B2"))
+
+
+def _hls(product: str, title: str, bands: Iterable[tuple[str, float, float]]) -> Sensor:
+    named = [_optical(name, centre, width, 30.0, scale=1e-4, nodata=-9999.0) for name, centre, width in bands]
+    if product == "l30":
+        kelvin: dict[str, Any] = {"scale": 0.01, "offset": 273.15, "nodata": -9999.0, "valid_range": (150.0, 400.0)}
+        named += [Band(n, "thermal", 30.0, "kelvin", c, w, **kelvin) for n, c, w in (("B10", 10895, 590), ("B11", 12005, 1010))]
+    return Sensor(f"hls_{product}", title, _named(named), ("B04", "B03", "B02"))
+
+
+def _maxar(name: str, title: str, pan_m: float, multispectral: Iterable[tuple[str, int, int]]) -> tuple[Sensor, Sensor]:
+    pan = _named([_edges("P", 450, 800, pan_m, "dn", nodata=0.0)])
+    bands = _named(_edges(n, lo, hi, 4 * pan_m, "dn", nodata=0.0) for n, lo, hi in multispectral)
+    return Sensor(f"{name}_pan", f"{title} panchromatic", pan, ("P",)), Sensor(
+        f"{name}_ms", f"{title} multispectral", bands, ("R", "G", "B")
+    )
 
 
 def _radar(name: str, title: str, gsd_m: float) -> Sensor:
@@ -181,6 +199,8 @@ _WV2_MS = (
     ("N1", 770, 895),
     ("N2", 860, 1040),
 )
+_GE1_MS = (("B", 450, 510), ("G", 510, 580), ("R", 655, 690), ("N", 780, 920))
+_HLS_OLI = [(f"B{int(n[1:]):02}", (lo + hi) / 2, float(hi - lo)) for n, lo, hi in (*_OLI, ("B9", 1363, 1384))]
 _ADS100 = (("R", 619, 651), ("G", 525, 585), ("B", 435, 495), ("N", 808, 882))
 _RGB = (("R", 580, 680), ("G", 490, 590), ("B", 400, 510))
 _BYTE: dict[str, Any] = {"unit": "dn", "valid_range": (0.0, 255.0)}
@@ -190,6 +210,8 @@ _ALL = (
     _sentinel2("L2A", ("B10",), 0.0, needs_offset=True),
     _sentinel2("L3A", ("B01", "B09", "B10"), -10000.0, needs_offset=False),
     _radar("sentinel1_grd", "Sentinel-1 C-SAR IW GRD backscatter", 10.0),
+    _landsat_tm(4, 1),
+    _landsat_tm(4, 2),
     _landsat_tm(5, 1),
     _landsat_tm(5, 2),
     _landsat_tm(7, 1),
@@ -200,13 +222,11 @@ _ALL = (
     _landsat_oli(9, 2),
     Sensor("naip", "NAIP aerial, 4 bands", _named(_edges(n, lo, hi, 0.6, **_BYTE) for n, lo, hi in _ADS100), ("R", "G", "B")),
     Sensor("neon_rgb", "NEON AOP camera", _named(_edges(n, lo, hi, 0.1, **_BYTE) for n, lo, hi in _RGB), ("R", "G", "B")),
-    Sensor("worldview2_pan", "WorldView-2 panchromatic", _named([_edges("P", 450, 800, 0.5, "dn", nodata=0.0)]), ("P",)),
-    Sensor(
-        "worldview2_ms",
-        "WorldView-2 multispectral",
-        _named(_edges(n, lo, hi, 2.0, "dn", nodata=0.0) for n, lo, hi in _WV2_MS),
-        ("R", "G", "B"),
-    ),
+    _hls("l30", "HLS Landsat OLI/TIRS surface reflectance", _HLS_OLI),
+    _hls("s30", "HLS Sentinel-2 MSI surface reflectance", [(name, centre, width) for name, centre, width, _ in _MSI]),
+    *_maxar("worldview2", "WorldView-2", 0.5, _WV2_MS),
+    *_maxar("worldview3", "WorldView-3", 0.3, _WV2_MS),
+    *_maxar("geoeye1", "GeoEye-1", 0.5, _GE1_MS),
     _elevation("dem", "Terrain elevation", 30.0),
     _elevation("dsm", "Surface elevation", 1.0),
 )

@@ -7,7 +7,6 @@ Legend: H W pixels, C bands.
 
 from collections import OrderedDict
 import math
-import pathlib
 
 import numpy as np
 import rasterio
@@ -46,7 +45,7 @@ class ChipReader:
     """
 
     def __init__(self) -> None:
-        self._files: OrderedDict[pathlib.Path, rasterio.DatasetReader] = OrderedDict()  # the one used last stands last
+        self._files: OrderedDict[str, rasterio.DatasetReader] = OrderedDict()  # the one used last stands last
 
     def __enter__(self) -> "ChipReader":
         return self
@@ -55,7 +54,7 @@ class ChipReader:
         for dataset in self._files.values():
             dataset.close()
 
-    def _open(self, path: pathlib.Path, who: str) -> rasterio.DatasetReader:
+    def _open(self, path: str, who: str) -> rasterio.DatasetReader:
         if path not in self._files:
             with reading(path, who):
                 self._files[path] = rasterio.open(path)
@@ -64,7 +63,7 @@ class ChipReader:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def _read(self, path: pathlib.Path, indexes: list[int], window: Window, who: str) -> np.ndarray:
+    def _read(self, path: str, indexes: list[int], window: Window, who: str) -> np.ndarray:
         dataset = self._open(path, who)
         try:
             return dataset.read(indexes, window=window)
@@ -135,7 +134,10 @@ class ChipReader:
             raise InputError(f"{who}: {mask.path} does not cover the bands' ground; give a mask of the scene's full extent")
         window = pixels_window(columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
         values_HW = self._read(mask.path, [mask.index], window, who)[0]
-        return ~np.isin(values_HW[rows - rows.min()][:, columns - columns.min()], mask.invalid)
+        values_HW = values_HW[rows - rows.min()][:, columns - columns.min()]
+        flags = sum(1 << bit for bit in mask.bits)
+        flagged = (values_HW.astype(np.int64) & flags) != 0 if flags else False
+        return ~(np.isin(values_HW, mask.invalid) | flagged)
 
     def read_resampled(
         self, scene: OpenScene, bands: tuple[str, ...], crs: CRS, rect: Rect, pixels: int, method: str

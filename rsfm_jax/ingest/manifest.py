@@ -62,7 +62,7 @@ def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> d
         "crs": crs_name(scene.crs),
         "bands": {
             name: {
-                "file": str(band.source.path),
+                "file": band.source.path,
                 "index": band.index,
                 "dtype": band.dtype,
                 "gsd_m": band.gsd_m if scene.metric else None,

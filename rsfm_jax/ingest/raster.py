@@ -99,7 +99,7 @@ def pixels_window(column: int, row: int, width: int, height: int) -> Window:
 
 
 @contextlib.contextmanager
-def reading(path: pathlib.Path, who: str) -> Iterator[rasterio.DatasetReader]:
+def reading(path: str | pathlib.Path, who: str) -> Iterator[rasterio.DatasetReader]:
     """Opens a raster; what rasterio cannot read becomes an `InputError` that starts with ``who``."""
     try:
         with warnings.catch_warnings():
@@ -137,7 +137,7 @@ def open_scene(scene: Scene) -> OpenScene:
                     f"{who}: {source.path} is in {_name(dataset.crs)}, the bands before it in {_name(crs)}; describe them as two scenes"
                 )
             if source.index is None and dataset.count > 1:
-                raise InputError(f"{who}: {source.path} has {dataset.count} bands; say which, as {{file: {source.path.name}, index: 1}}")
+                raise InputError(f"{who}: {source.path} has {dataset.count} bands; say which, as {{file: {source.path}, index: 1}}")
             index = source.index or 1
             if index > dataset.count:
                 raise InputError(f"{who}: index {index} does not exist, {source.path} has {dataset.count} band(s)")
@@ -154,6 +154,8 @@ def open_scene(scene: Scene) -> OpenScene:
                 raise InputError(f"{who}: index {scene.mask.index} does not exist, {scene.mask.path} has {dataset.count} band(s)")
             if dataset.crs != crs:
                 raise InputError(f"{who}: {scene.mask.path} is in another coordinate system than the bands")
+            if scene.mask.bits and not dataset.dtypes[scene.mask.index - 1].startswith(("int", "uint")):
+                raise InputError(f"{who}: {scene.mask.path} holds {dataset.dtypes[scene.mask.index - 1]} values, which have no bits")
             dataset.read(scene.mask.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1))
     assert crs is not None, "a scene has at least one band"
     return OpenScene(scene, crs, bands, _is_metric(crs, next(iter(bands.values())).rect))

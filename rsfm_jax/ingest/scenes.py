@@ -15,19 +15,24 @@ from typing import Any
 import yaml
 
 from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.ingest import conditions
+from rsfm_jax.ingest.conditions import Conditions, read_conditions
+from rsfm_jax.ingest.paths import gdal_path
 from rsfm_jax.sensors import Band, Sensor, get_sensor
 
 _SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", "scale", "offset", "nodata", "baseline_offset_dn", "processing_baseline", "mask")
+_SCENE_FIELDS += conditions.FIELDS
 _BAND_FIELDS = ("file", "index", "scale", "offset", "nodata")
-_MASK_FIELDS = ("file", "index", "invalid")
+_MASK_FIELDS = ("file", "index", "invalid", "bits")
+OPEN = "?"  # stands in a draft for what the user must say
 
 
 @dataclasses.dataclass(frozen=True)
 class BandSource:
-    """Where one band is and what `scenes.yaml` says about it; None means that it says nothing."""
+    """Where one band is, as GDAL opens it, and what `scenes.yaml` says about it; None means that it says nothing."""
 
     band: Band
-    path: pathlib.Path
+    path: str
     index: int | None
     scale: float | None
     offset: float | None
@@ -36,11 +41,19 @@ class BandSource:
 
 @dataclasses.dataclass(frozen=True)
 class MaskSource:
-    """A quality raster on the bands' ground: pixels whose value is in ``invalid`` are not valid observations."""
+    """A quality raster on the bands' ground.
 
-    path: pathlib.Path
+    Attributes:
+      path: As GDAL opens it.
+      index: Number of its band, from 1.
+      invalid: Values of pixels that are not valid observations.
+      bits: Bits, counted from 0 at the least: a pixel with any of them set is not a valid observation either.
+    """
+
+    path: str
     index: int
     invalid: tuple[int, ...]
+    bits: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +67,8 @@ class Scene:
       bands: Band sources by band name, in the order of the description.
       mask: A quality raster, or None.
       baseline_offset_dn: Added to the digital number before scaling (Sentinel-2 baseline 04.00: -1000).
-      described_in: The `scenes.yaml` it comes from.
+      described_in: The `scenes.yaml`, or the product's own metadata, that it comes from.
+      conditions: Sun, view and cloud, where stated.
     """
 
     id: str
@@ -64,6 +78,7 @@ class Scene:
     mask: MaskSource | None
     baseline_offset_dn: float
     described_in: pathlib.Path
+    conditions: Conditions = Conditions()
 
 
 def read_scenes(folder: pathlib.Path) -> list[Scene]:
@@ -83,7 +98,13 @@ def read_scenes(folder: pathlib.Path) -> list[Scene]:
     files = sorted(folder.rglob("scenes.yaml"))
     if not files:
         raise InputError(f"--scenes={folder}: no scenes.yaml in it or below; describe your GeoTIFFs in one (docs/data.md shows how)")
-    scenes = [scene for file in files for scene in _read_file(file)]
+    scenes = [scene for file in files for scene in read_file(file)]
+    check_unique(scenes)
+    return scenes
+
+
+def check_unique(scenes: list[Scene]) -> None:
+    """Raises `InputError` when two scenes have one id, naming both places."""
     seen: dict[str, Scene] = {}
     for scene in scenes:
         if scene.id in seen:
@@ -91,7 +112,6 @@ def read_scenes(folder: pathlib.Path) -> list[Scene]:
                 f"{scene.described_in}: scene id {scene.id!r} is used twice (also in {seen[scene.id].described_in}); rename one"
             )
         seen[scene.id] = scene
-    return scenes
 
 
 class _NoRepeats(yaml.SafeLoader):
@@ -125,7 +145,8 @@ def load_yaml(file: pathlib.Path) -> Any:
         raise InputError(f"{file}: acquired_utc: a date does not parse ({error}); write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
 
 
-def _read_file(file: pathlib.Path) -> list[Scene]:
+def read_file(file: pathlib.Path) -> list[Scene]:
+    """The scenes of one `scenes.yaml`; raises `InputError` for anything wrong in it."""
     content = load_yaml(file)
     entries = content.get("scenes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -154,6 +175,7 @@ def read_scene(file: pathlib.Path, place: str, entry: Any, root: pathlib.Path) -
     if not entry.get("id"):
         raise InputError(f"{where}: field 'id' is missing; give the scene a unique name")
     where = f"{file}: scene {str(entry['id'])!r}"
+    _refuse_open(where, entry)
     if "sensor" not in entry:
         raise InputError(f"{where}: field 'sensor' is missing; name one of rsfm_jax/sensors.py")
     try:
@@ -171,7 +193,18 @@ def read_scene(file: pathlib.Path, place: str, entry: Any, root: pathlib.Path) -
         mask=_read_mask(where, root, entry.get("mask")),
         baseline_offset_dn=_read_baseline_offset(where, sensor, entry),
         described_in=file,
+        conditions=read_conditions(where, entry),
     )
+
+
+def _refuse_open(where: str, described: Any) -> None:
+    """Refuses a description in which a draft's question is not answered."""
+    for field, value in described.items() if isinstance(described, dict) else ():
+        if str(field).startswith(OPEN) or value == OPEN:
+            raise InputError(
+                f"{where}: {str(field)!r} is still open, as drafted ({field}: {value}); the comments above it say what is needed"
+            )
+        _refuse_open(f"{where}, {field}", value)
 
 
 def _known_fields(where: str, entry: Any, known: tuple[str, ...]) -> None:
@@ -233,17 +266,7 @@ def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, descri
         raise InputError(f"{where}: field 'file' is missing")
     merged = {field: described.get(field, entry.get(field)) for field in ("scale", "offset", "nodata")}
     numbers = {field: _read_number(where, field, value) for field, value in merged.items()}
-    return BandSource(band, _existing(where, root, described["file"]), _read_index(where, described.get("index")), **numbers)
-
-
-def _existing(where: str, root: pathlib.Path, name: str) -> pathlib.Path:
-    path = root / name
-    if path.is_dir():
-        raise InputError(f"{where}: {path} is a folder; name the file")
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-        raise InputError(f"{where}: file {path} does not exist{near}")
-    return path
+    return BandSource(band, gdal_path(where, root, described["file"]), _read_index(where, described.get("index")), **numbers)
 
 
 def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | None:
@@ -251,10 +274,17 @@ def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | N
         return None
     where = f"{where}, mask"
     _known_fields(where, described, _MASK_FIELDS)
-    invalid = described.get("invalid")
-    if not isinstance(described.get("file"), str) or not isinstance(invalid, list) or not all(isinstance(v, int) for v in invalid):
-        raise InputError(f"{where}: needs 'file' and 'invalid', a list of the whole numbers that mean 'not a valid observation'")
-    return MaskSource(_existing(where, root, described["file"]), _read_index(where, described.get("index")) or 1, tuple(invalid))
+    invalid, bits = (described.get(field, []) for field in ("invalid", "bits"))
+    numbers = isinstance(invalid, list) and isinstance(bits, list) and all(isinstance(v, int) for v in invalid + bits)
+    if not isinstance(described.get("file"), str) or not numbers or not invalid + bits:
+        raise InputError(
+            f"{where}: needs 'file' and 'invalid', a list of the whole numbers that mean 'not a valid observation', "
+            "or 'bits', a list of the bits (from 0) of which each means that"
+        )
+    if not all(0 <= bit < 32 for bit in bits):
+        raise InputError(f"{where}: bits={bits} must be from 0 to 31")
+    path = gdal_path(where, root, described["file"])
+    return MaskSource(path, _read_index(where, described.get("index")) or 1, tuple(invalid), tuple(bits))
 
 
 def _read_baseline_offset(where: str, sensor: Sensor, entry: dict[str, Any]) -> float:

@@ -126,6 +126,29 @@ def test_a_coarser_mask_is_asked_under_each_pixels_centre(tmp_path):
     assert np.array_equal(valid_HWC[..., 0], expected)
 
 
+@pytest.mark.parametrize(
+    ("mask", "bad"),
+    [
+        ({"bits": [0, 3]}, {1, 8, 9, 21697, -32768 + 8}),
+        ({"bits": [15]}, {-32768 + 8}),
+        ({"bits": [3], "invalid": [2]}, {2, 8, 9, -32768 + 8}),
+    ],
+)
+def test_bits_of_a_mask_take_pixels_out(tmp_path, mask, bad):
+    quality = np.array([[0, 1, 2, 4], [8, 9, 16, 64], [21824, 21697, 20, 32], [-32768 + 8, 2, 4, 6]], np.int16)
+    write_geotiff(tmp_path / "dem.tif", np.ones((4, 4), np.int16))
+    write_geotiff(tmp_path / "mask.tif", quality)
+    _, valid_HWC = _window(open_one(tmp_path, mask={"file": "mask.tif"} | mask), pixels=4)
+    np.testing.assert_array_equal(valid_HWC[..., 0], ~np.isin(quality, list(bad)))
+
+
+def test_a_mask_of_fractions_has_no_bits(tmp_path):
+    write_geotiff(tmp_path / "dem.tif", np.ones((4, 4), np.int16))
+    write_geotiff(tmp_path / "mask.tif", np.ones((4, 4), np.float32))
+    with pytest.raises(InputError, match=r"mask: .*mask\.tif holds float32 values, which have no bits"):
+        open_one(tmp_path, mask={"file": "mask.tif", "bits": [0]})
+
+
 def test_a_mask_that_is_too_small_is_refused(tmp_path):
     write_geotiff(tmp_path / "dem.tif", _random((12, 12), "uint8"))
     write_geotiff(tmp_path / "mask.tif", np.zeros((12, 6), np.uint8))

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import re
 
@@ -6,6 +7,7 @@ import pytest
 import yaml
 
 from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.conditions import Conditions
 from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.layouts import Layout, Slot
 from tests.helpers import open_one, scene, write_geotiff, write_scenes_yaml
@@ -22,6 +24,36 @@ def _read(folder, **fields):
     return found
 
 
+def test_conditions_are_kept(folder):
+    stated = {"sun_elevation_deg": 41.5, "sun_azimuth_deg": 160, "off_nadir_deg": 3, "view_azimuth_deg": 100, "cloud_percent": 12.5}
+    found = _read(folder, **stated).conditions
+    assert dataclasses.asdict(found) == stated | {"incidence_deg": None}
+    assert _read(folder).conditions == Conditions()
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://bucket/a/b.tif", "/vsis3/bucket/a/b.tif"),
+        ("gs://bucket/b.tif", "/vsigs/bucket/b.tif"),
+        ("https://example.org/a b.tif?x=1", "/vsicurl/https://example.org/a b.tif?x=1"),
+        ("/vsizip/a.zip/b.tif", "/vsizip/a.zip/b.tif"),
+    ],
+)
+def test_remote_files_are_kept_as_gdal_opens_them(folder, uri, path):
+    found = _read(folder, bands={"elevation": uri}, mask={"file": uri, "bits": [0]})
+    assert (found.bands["elevation"].path, found.mask.path) == (path, path)
+
+
+def test_a_file_uri_is_a_local_file(folder):
+    assert _read(folder, bands={"elevation": f"file://{folder}/dem.tif"}).bands["elevation"].path == str(folder / "dem.tif")
+
+
+def test_bits_of_a_mask(folder):
+    mask = _read(folder, mask={"file": "dem.tif", "index": 2, "bits": [1, 3]}).mask
+    assert (mask.index, mask.invalid, mask.bits) == (2, (), (1, 3))
+
+
 def _sentinel2(**fields):
     return {"sensor": "sentinel2_l2a", "bands": {"B04": "dem.tif"}} | fields
 
@@ -31,7 +63,7 @@ def test_a_scene_is_read_as_described(folder):
     found = _read(folder, id="x", sensor="sentinel2_l2a", processing_baseline="05.09", bands=bands, scale=0.25, nodata=-1)
     assert list(found.bands) == ["B8A", "B04"]
     b8a, b04 = found.bands.values()
-    assert (b8a.path, b8a.index, b8a.scale, b8a.offset, b8a.nodata) == (folder / "dem.tif", 3, 0.5, None, -1)
+    assert (b8a.path, b8a.index, b8a.scale, b8a.offset, b8a.nodata) == (str(folder / "dem.tif"), 3, 0.5, None, -1)
     assert (b04.index, b04.scale, b04.band.wavelength_nm) == (None, 0.25, 664.6)
     assert (found.id, found.sensor.name, found.described_in) == ("x", "sentinel2_l2a", folder / "scenes.yaml")
     assert found.mask is None
@@ -109,6 +141,13 @@ def test_every_description_below_the_folder_is_read_in_order(tmp_path):
         ({"mask": {"file": "dem.tif", "invalid": 3}}, "mask: needs 'file' and 'invalid'"),
         ({"mask": {"file": "dem.tif", "invalids": [3]}}, "unknown field 'invalids'.*did you mean 'invalid'"),
         ({"mask": {"file": "gone.tif", "invalid": [3]}}, r"mask: file .*gone\.tif does not exist"),
+        ({"mask": {"file": "dem.tif", "bits": [32]}}, r"mask: bits=\[32\] must be from 0 to 31"),
+        ({"mask": {"file": "dem.tif", "invalid": [], "bits": []}}, "mask: needs 'file' and 'invalid'"),
+        ({"cloud_percent": 101}, "field 'cloud_percent' is 101, it must be a number from 0 to 100"),
+        ({"sun_elevation_deg": "high"}, "field 'sun_elevation_deg' is 'high'"),
+        ({"bands": {"elevation": "ftp://host/a.tif"}}, "ftp://host/a.tif is a URI of unknown kind"),
+        ({"acquired_utc": "?"}, "scene 'one': 'acquired_utc' is still open, as drafted"),
+        ({"bands": {"? band 1": "dem.tif"}}, "scene 'one', bands: '\\? band 1' is still open"),
         ({"baseline_offset_dn": 0}, "are for Sentinel-2 level 1C and 2A, not for dem"),
         (_sentinel2(processing_baseline="new"), "processing_baseline='new' must look like '04.00'"),
         (_sentinel2(processing_baseline="nan"), "processing_baseline='nan' must look like '04.00'"),

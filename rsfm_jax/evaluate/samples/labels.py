@@ -217,7 +217,7 @@ def _boxes(labels: Labels, path: pathlib.Path, image: Image) -> tuple[np.ndarray
     if missing:
         raise InputError(f"{path}: has no column {missing[0]!r}; boxes need {', '.join(edges)}")
     if "image_path" in table:
-        table = table.loc[table["image_path"] == image.grid.source.path.name]
+        table = table.loc[table["image_path"] == pathlib.PurePath(image.grid.source.path).name]
     shape = np.full((image.grid.height, image.grid.width), -1, np.int64)
     for i, (xmin, ymin, xmax, ymax) in enumerate(np.asarray(table[edges], np.float64)):
         if not (0 <= xmin < xmax and 0 <= ymin < ymax):

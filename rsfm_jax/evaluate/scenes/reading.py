@@ -20,6 +20,7 @@ import torch
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import Rect, check_lonlat, year_and_day
 from rsfm_jax.ingest.chips import ChipReader, physical
+from rsfm_jax.ingest.paths import is_remote
 from rsfm_jax.ingest.raster import OpenScene, open_scene, to_lonlat
 from rsfm_jax.ingest.scenes import Scene, read_scene
 
@@ -63,11 +64,20 @@ class SceneInput:
             "id": self.name or pathlib.Path(first).stem,
             "sensor": self.sensor,
             "acquired_utc": self.acquired_utc or "unknown",
-            "bands": {name: {"file": os.path.abspath(file), "index": index} for name, (file, index) in self.bands.items()},
-            "mask": None if self.mask is None else {**self.mask, "file": os.path.abspath(self.mask["file"])},
+            "bands": {name: {"file": _absolute(file), "index": index} for name, (file, index) in self.bands.items()},
+            "mask": None if self.mask is None else {**self.mask, "file": _absolute(self.mask["file"])},
         }
         numbers = ("scale", "offset", "nodata", "baseline_offset_dn", "processing_baseline")
         return read_scene(pathlib.Path("SceneInput"), "the scene", entry | {name: getattr(self, name) for name in numbers}, pathlib.Path())
+
+
+def _absolute(file: str | pathlib.Path) -> str:
+    return str(file) if "://" in str(file) or is_remote(str(file)) else os.path.abspath(file)
+
+
+def _size_and_change(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,17 +183,16 @@ class WindowReader:
         return Windows(*map(torch.from_numpy, (values, valid, grid_m, footprint_deg, time)))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides over the values that are read, as JSON: files with sizes and times of change, bands, scaling, grid, date."""
+        """What decides over the values that are read, as JSON: files (local ones with size and change), bands, scaling, grid, date."""
         scene, mask = self.scene.scene, self.scene.scene.mask
         paths = {band.source.path for band in self.scene.bands.values()} | ({mask.path} if mask else set())
         return {
             "sensor": scene.sensor.name,
             "acquired_utc": scene.acquired_utc and scene.acquired_utc.isoformat(),
             "bands": {
-                name: [str(band.source.path), band.index, band.scale, band.offset, str(band.nodata)]
-                for name, band in self.scene.bands.items()
+                name: [band.source.path, band.index, band.scale, band.offset, str(band.nodata)] for name, band in self.scene.bands.items()
             },
-            "mask": mask and [str(mask.path), mask.index, list(mask.invalid)],
-            "files": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(paths)},
+            "mask": mask and [mask.path, mask.index, list(mask.invalid), list(mask.bits)],
+            "files": {path: None if is_remote(path) else _size_and_change(path) for path in sorted(paths)},
             "grid": [self.height, self.width, *self.transform[:6], self.scene.crs.to_wkt()],
         }
