@@ -1,0 +1,290 @@
+"""STAC: an item, a collection of items, a collection or a catalogue in local JSON files; their assets may be anywhere GDAL reads.
+
+Bands come from ``eo:bands`` and ``raster:bands`` (STAC 1.0) or ``bands`` (1.1), else from the assets' keys. Nothing is fetched.
+Source: STAC specification 1.1; extensions eo, raster, view, sar, processing; for ``earthsearch:boa_offset_applied`` Element84/earth-search
+issues 9 and 71: the flag decides where it is true (raster offsets then still say -0.1), and is wrong in many items where it is false.
+"""
+
+from collections.abc import Iterator, Sequence
+import json
+import pathlib
+import re
+from typing import Any
+
+import pystac
+from pystac.stac_io import DefaultStacIO
+
+from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.ingest.products import hls, landsat, sentinel2
+from rsfm_jax.ingest.products.product import Entry, Product, azimuth, elevation, number, percent, without_none
+from rsfm_jax.ingest.products.stac_bands import band_name, sensor_of
+from rsfm_jax.sensors import SENSORS, Sensor
+
+_SUFFIXES = (".json", ".geojson")
+_PICTURES = ("thumbnail", "overview", "visual", "preview", "rendered_preview", "tilejson")
+_MASKS: dict[str, Entry] = {
+    "scl": {"invalid": sentinel2.SCL_INVALID},
+    "qa_pixel": {"bits": landsat.QA_BITS["QA_PIXEL"]},
+    "fmask": {"bits": hls.FMASK_BITS},
+}
+
+
+class _LocalFiles(DefaultStacIO):
+    """Reads files of this machine alone."""
+
+    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+        href = source.get_absolute_href() if isinstance(source, pystac.Link) else str(source)
+        if "://" in href:
+            raise InputError(f"{href}: a STAC file behind a URL is not fetched; download the catalogue's JSON files")
+        try:
+            return pathlib.Path(href).read_text()
+        except OSError as error:
+            raise InputError(
+                f"{href}: cannot be read ({error.strerror}), and a STAC link leads to it; fetch it, or take the link out"
+            ) from None
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
+    """What a JSON file holds if that is STAC, else nothing."""
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, OSError):
+        return {}
+    features = content.get("features") if isinstance(content, dict) else None
+    if isinstance(content, dict) and ("stac_version" in content or (features and "stac_version" in features[0])):
+        return content
+    return {}
+
+
+def find(files: Sequence[pathlib.Path]) -> list[Product]:
+    """STAC files with the local files of their assets; an item that a catalogue links to is part of the catalogue."""
+    contents = {file: found for file in files if file.suffix.lower() in _SUFFIXES and (found := _content(file))}
+    catalogues = [file for file, content in contents.items() if content.get("type") in ("Catalog", "Collection")]
+    products: list[Product] = []
+    for file in sorted(catalogues, key=lambda f: (len(f.parts), f)) + [f for f in contents if f not in catalogues]:
+        if not any(file in product.files for product in products):
+            products.append(Product(file, _files(file)))
+    return products
+
+
+def _files(path: pathlib.Path) -> frozenset[pathlib.Path]:
+    """The STAC files that are reached from one and the assets they name, as written from the same folder as ``path``."""
+    found, waiting = {path}, [path]
+    while waiting:
+        file = waiting.pop()
+        content = _content(file)
+        hrefs = [link.get("href", "") for link in content.get("links", []) if link.get("rel") in ("item", "child")]
+        for feature in content.get("features", [content]):
+            assets = [asset.get("href", "") for asset in feature.get("assets", {}).values() if isinstance(asset, dict)]
+            found |= {_beside(file, href) for href in assets if "://" not in href}
+        linked = {_beside(file, href) for href in hrefs if "://" not in href} - found
+        waiting += sorted(linked)
+        found |= linked
+    return frozenset(found)
+
+
+def _beside(file: pathlib.Path, href: str) -> pathlib.Path:
+    """The file that a relative reference names."""
+    parts: list[str] = []
+    for part in (file.parent / href).parts:
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return pathlib.Path(*parts)
+
+
+def read(path: pathlib.Path) -> list[Entry]:
+    """The scenes of a STAC file.
+
+    Args:
+      path: JSON of an item, of a collection of items, of a collection or of a catalogue.
+
+    Returns:
+      Entries of `scenes.yaml`, one for each item.
+
+    Raises:
+      InputError: no STAC, an item without date, sensor or bands, an asset without file, or a baseline offset that is not certain.
+    """
+    content = _content(path)
+    if not content:
+        raise InputError(f"{path}: is not a STAC file (JSON with stac_version)")
+    try:
+        return [_scene(path, item) for item in _items(path, content)]
+    except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})") from None
+
+
+def _items(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item]:
+    files = _LocalFiles()
+    if content.get("type") == "FeatureCollection":
+        for feature in content["features"]:
+            _check(path, feature)
+            item = pystac.Item.from_dict(feature, migrate=True)
+            item.set_self_href(str(path.absolute()))  # assets are relative to this file
+            yield item
+    elif content.get("type") == "Feature":
+        _check(path, content)
+        yield pystac.Item.from_file(str(path), stac_io=files)
+    else:
+        for root, _, items in pystac.Catalog.from_file(str(path), stac_io=files).walk():
+            for link in root.get_item_links():
+                href = link.get_absolute_href() or ""
+                if "://" not in href and pathlib.Path(href).is_file():
+                    _check(pathlib.Path(href), _content(pathlib.Path(href)))
+            yield from items
+
+
+def _check(path: pathlib.Path, item: dict[str, Any]) -> None:
+    """Refuses what pystac would refuse without a word on where it stands."""
+    where = f"{path}: item {item.get('id')!r}"
+    properties = item.get("properties") or {}
+    if not properties.get("datetime") and not (properties.get("start_datetime") and properties.get("end_datetime")):
+        raise InputError(f"{where}: has no 'datetime', nor 'start_datetime' and 'end_datetime'; add the acquisition time in UTC")
+    for key, asset in (item.get("assets") or {}).items():
+        if not isinstance(asset, dict) or not asset.get("href"):
+            raise InputError(f"{where}, asset {key!r}: has no 'href'; name its file, or take the asset out")
+
+
+def _scene(path: pathlib.Path, item: pystac.Item) -> Entry:
+    where = f"{path}: item {item.id!r}"
+    properties = item.properties
+    sensor = sensor_of(item.collection_id, properties)
+    if sensor is None and re.match(r"sentinel-1-(grd|slc)", item.collection_id or ""):
+        raise InputError(f"{where}: is in the radar's geometry; take a terrain-corrected product (RTC), converted to dB")
+    if sensor is None:
+        stated = properties.get("rsfm:sensor")
+        said = f"rsfm:sensor {stated!r} is not in the registry{nearest(str(stated), SENSORS)}" if stated else "its sensor is not known"
+        raise InputError(
+            f"{where}: {said} (collection {item.collection_id!r}, platform {properties.get('platform')!r}); write a sensor of "
+            "rsfm_jax/sensors.py into its properties as 'rsfm:sensor'"
+        )
+    if "rsfm:sensor" not in properties and item.collection_id == "sentinel-1-rtc":
+        raise InputError(
+            f"{where}: holds linear power, and backscatter must be in dB: convert it, 10 * log10(power), and describe the files anew"
+        )
+    bands, offsets = _bands(where, item, sensor)
+    zenith = properties.get("s2:mean_solar_zenith", properties.get("s2:mean_solar_zenith_angle"))
+    view = azimuth(properties.get("view:azimuth"))
+    return without_none(
+        id=item.id,
+        sensor=sensor.name,
+        acquired_utc=_time(properties),
+        sun_elevation_deg=number(properties.get("view:sun_elevation")) or elevation(zenith),
+        sun_azimuth_deg=azimuth(properties.get("view:sun_azimuth", properties.get("s2:mean_solar_azimuth"))),
+        off_nadir_deg=number(properties.get("view:off_nadir")),
+        incidence_deg=number(properties.get("view:incidence_angle")),
+        view_azimuth_deg=None if view is None else (view + 180) % 360,  # STAC looks from below the satellite to the scene
+        cloud_percent=percent(properties.get("eo:cloud_cover")),
+        bands=bands,
+        mask=_mask(item),
+        **(_baseline(where, item, bands, offsets) if sensor.needs_baseline_offset else {}),
+    )
+
+
+def _time(properties: dict[str, Any]) -> str:
+    """The time of an item; of one with an interval alone, its middle."""
+    if properties.get("datetime"):
+        return str(properties["datetime"])
+    start, end = (pystac.utils.str_to_datetime(properties[f"{side}_datetime"]) for side in ("start", "end"))
+    return (start + (end - start) / 2).isoformat()
+
+
+def _mask(item: pystac.Item) -> Entry | None:
+    for key, asset in item.assets.items():
+        if key.lower() in _MASKS:
+            return {"file": _href(asset), **_MASKS[key.lower()]}
+    return None
+
+
+def _href(asset: pystac.Asset) -> str:
+    return asset.get_absolute_href() or asset.href
+
+
+def _bands(where: str, item: pystac.Item, sensor: Sensor) -> tuple[Entry, dict[str, float | None]]:
+    """The bands of an item's assets, and for each the offset that the metadata states."""
+    found: dict[str, list[tuple[tuple, str, Entry, float | None]]] = {}
+    for key, asset in item.assets.items():
+        if key.lower() in (*_PICTURES, *_MASKS) or set(asset.roles or ()) & set(_PICTURES) or "metadata" in (asset.roles or ()):
+            continue
+        extra = asset.extra_fields
+        declared = extra.get("bands") or extra.get("eo:bands") or []
+        raster = extra.get("raster:bands") or []
+        count = max(len(declared), len(raster), 1)
+        polarisations = next(
+            (p for p in (extra.get("sar:polarizations"), item.properties.get("sar:polarizations")) if p and len(p) == count), []
+        )
+        for i in range(count):
+            band = declared[i] if i < len(declared) else {}
+            common = band.get("eo:common_name", band.get("common_name"))
+            own_key = key.removesuffix("-jp2") if count == 1 else None
+            polarisation = polarisations[i] if polarisations and (count > 1 or "sar:polarizations" in extra) else None
+            name = band_name(sensor, band.get("name"), common, own_key, own_key and own_key.split("_")[0], polarisation)
+            if name is None:
+                if band.get("name") or common:
+                    raise InputError(
+                        f"{where}, asset {key!r}: band {band.get('name') or common!r} is not one of {sensor.name} (it has "
+                        f"{', '.join(sensor.bands)}){nearest(str(band.get('name')), sensor.bands)}; correct its name, or take the asset out"
+                    )
+                continue
+            stated = _stated(item, extra, band, raster[i] if i < len(raster) else {})
+            gsd = number(extra.get("gsd") or band.get("gsd") or stated.pop("spatial_resolution")) or sensor.bands[name].gsd_m
+            stated.pop("spatial_resolution", None)
+            rank = (abs(gsd - sensor.bands[name].gsd_m), "jp2" in (asset.media_type or ""))
+            if sensor.name.startswith("hls_"):  # the user guide's: tags and catalogues leave out the offset of degrees Celsius
+                stated |= {"scale": sensor.bands[name].scale, "offset": sensor.bands[name].offset}
+            entry = {"file": _href(asset), "index": i + 1, **without_none(**stated)}
+            found.setdefault(name, []).append((rank, key, entry, stated["offset"]))
+    if not found:
+        raise InputError(
+            f"{where}: no asset is a band of {sensor.name} (assets: {', '.join(item.assets) or 'none'}); name bands in eo:bands or bands"
+        )
+    bands, offsets = {}, {}
+    for name in (name for name in sensor.bands if name in found):
+        best, *others = sorted(found[name], key=lambda one: one[:2])
+        if others and others[0][0] == best[0]:
+            raise InputError(f"{where}: assets {best[1]!r} and {others[0][1]!r} both hold band {name}; take one out")
+        bands[name], offsets[name] = best[2:]
+    return bands, offsets
+
+
+def _stated(item: pystac.Item, extra: dict[str, Any], band: dict[str, Any], raster: dict[str, Any]) -> Entry:
+    """Scale, offset, nodata and resolution of a band: its own, else the asset's, else the item's."""
+    places = (band, raster, extra, item.properties)
+    fields = {}
+    for field in ("scale", "offset", "nodata", "spatial_resolution"):
+        keys = (f"raster:{field}", field) if field != "nodata" else ("nodata", "raster:nodata")
+        values = (place[key] for place in places for key in keys if place.get(key) is not None)
+        fields[field] = number(next(values, None))
+    return fields
+
+
+def _baseline(where: str, item: pystac.Item, bands: Entry, offsets: dict[str, float | None]) -> Entry:
+    """The Sentinel-2 baseline offset; takes it out of the bands' own offsets, where catalogues repeat it."""
+    properties = item.properties
+    stated = properties.get("rsfm:baseline_offset_dn")
+    baseline = properties.get("s2:processing_baseline", properties.get("processing:version"))
+    applied = properties.get("earthsearch:boa_offset_applied")
+    new = (number(str(baseline).split(".")[0].removeprefix("N")) or 0) >= 4
+    told = {None if offset is None else round(offset / (bands[name].get("scale") or 1e-4)) for name, offset in offsets.items()}
+    for band in bands.values():
+        band.pop("offset", None)
+        band["offset"] = 0.0
+    fix = "compare the pixels with the original product, and write the property 'rsfm:baseline_offset_dn' (0 or -1000)"
+    if stated is not None:
+        return {"baseline_offset_dn": stated}
+    if applied is True:
+        return {"baseline_offset_dn": 0}
+    if applied is False and new and item.collection_id == "sentinel-2-l2a":
+        raise InputError(
+            f"{where}: earthsearch:boa_offset_applied is false at baseline {baseline}, which is wrong in many items of this collection; "
+            f"{fix}"
+        )
+    if len(told) > 1 or told - {None, 0, -1000}:
+        raise InputError(f"{where}: the bands' offsets are {sorted(map(str, told))} digital numbers; expected 0 or -1000 for all; {fix}")
+    (dn,) = told
+    if baseline is not None and dn is not None and dn != (-1000 if new else 0):
+        raise InputError(f"{where}: s2:processing_baseline {baseline} and raster offset {dn} digital numbers contradict each other; {fix}")
+    return without_none(processing_baseline=baseline, baseline_offset_dn=dn)
