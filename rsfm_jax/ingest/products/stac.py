@@ -112,9 +112,8 @@ def read(path: pathlib.Path) -> list[Entry]:
     try:
         return [_scene(path, item) for item in _items(path, content)]
     except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})") from None
+        own = next((e for e in (error, error.__cause__) if isinstance(e, InputError)), None)  # pystac wraps what its reader raises
+        raise own or InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})") from None
 
 
 def _items(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item]:
@@ -129,7 +128,8 @@ def _items(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item]
         _check(path, content)
         yield pystac.Item.from_file(str(path), stac_io=files)
     else:
-        for root, _, items in pystac.Catalog.from_file(str(path), stac_io=files).walk():
+        kind = pystac.Collection if content.get("type") == "Collection" else pystac.Catalog
+        for root, _, items in kind.from_file(str(path), stac_io=files).walk():
             for link in root.get_item_links():
                 href = link.get_absolute_href() or ""
                 if "://" not in href and pathlib.Path(href).is_file():
