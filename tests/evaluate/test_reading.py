@@ -116,3 +116,9 @@ def test_the_cache_of_blocks_is_bounded_while_a_scene_is_open(tmp_path):
     with WindowReader(make_scene(tmp_path, 20, 20)):
         assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
     assert get_gdal_config("GDAL_CACHEMAX") == before
+
+
+def test_remote_files_of_a_scene_are_kept_as_gdal_opens_them():
+    mask = {"file": "/vsizip/q.zip/q.tif", "bits": [0]}
+    scene = SceneInput("dem", {"elevation": ("s3://bucket/dem.tif", 1)}, mask=mask).described()
+    assert (scene.bands["elevation"].path, scene.mask.path) == ("/vsis3/bucket/dem.tif", "/vsizip/q.zip/q.tif")

@@ -1,23 +1,22 @@
 """STAC: an item, a collection of items, a collection or a catalogue in local JSON files; their assets may be anywhere GDAL reads.
 
-Bands come from ``eo:bands`` and ``raster:bands`` (STAC 1.0) or ``bands`` (1.1), else from the assets' keys. Nothing is fetched.
+Bands come from ``eo:bands`` and ``raster:bands`` (STAC 1.0) or ``bands`` (1.1), else from the assets' keys.
 Source: STAC specification 1.1; extensions eo, raster, view, sar, processing; for ``earthsearch:boa_offset_applied`` Element84/earth-search
 issues 9 and 71: the flag decides where it is true (raster offsets then still say -0.1), and is wrong in many items where it is false.
 """
 
-from collections.abc import Iterator, Sequence
-import json
+from collections.abc import Sequence
 import pathlib
 import re
 from typing import Any
 
 import pystac
-from pystac.stac_io import DefaultStacIO
 
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.ingest.products import hls, landsat, sentinel2
 from rsfm_jax.ingest.products.product import Entry, Product, azimuth, elevation, number, percent, without_none
 from rsfm_jax.ingest.products.stac_bands import band_name, sensor_of
+from rsfm_jax.ingest.products.stac_files import files_of, items_of, stac_content
 from rsfm_jax.sensors import SENSORS, Sensor
 
 _SUFFIXES = (".json", ".geojson")
@@ -29,69 +28,15 @@ _MASKS: dict[str, Entry] = {
 }
 
 
-class _LocalFiles(DefaultStacIO):
-    """Reads files of this machine alone."""
-
-    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        href = source.get_absolute_href() if isinstance(source, pystac.Link) else str(source)
-        if "://" in href:
-            raise InputError(f"{href}: a STAC file behind a URL is not fetched; download the catalogue's JSON files")
-        try:
-            return pathlib.Path(href).read_text()
-        except OSError as error:
-            raise InputError(
-                f"{href}: cannot be read ({error.strerror}), and a STAC link leads to it; fetch it, or take the link out"
-            ) from None
-
-
-def _content(path: pathlib.Path) -> dict[str, Any]:
-    """What a JSON file holds if that is STAC, else nothing."""
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, OSError):
-        return {}
-    features = content.get("features") if isinstance(content, dict) else None
-    if isinstance(content, dict) and ("stac_version" in content or (features and "stac_version" in features[0])):
-        return content
-    return {}
-
-
 def find(files: Sequence[pathlib.Path]) -> list[Product]:
     """STAC files with the local files of their assets; an item that a catalogue links to is part of the catalogue."""
-    contents = {file: found for file in files if file.suffix.lower() in _SUFFIXES and (found := _content(file))}
+    contents = {file: found for file in files if file.suffix.lower() in _SUFFIXES and (found := stac_content(file))}
     catalogues = [file for file, content in contents.items() if content.get("type") in ("Catalog", "Collection")]
     products: list[Product] = []
     for file in sorted(catalogues, key=lambda f: (len(f.parts), f)) + [f for f in contents if f not in catalogues]:
         if not any(file in product.files for product in products):
-            products.append(Product(file, _files(file)))
+            products.append(Product(file, files_of(file)))
     return products
-
-
-def _files(path: pathlib.Path) -> frozenset[pathlib.Path]:
-    """The STAC files that are reached from one and the assets they name, as written from the same folder as ``path``."""
-    found, waiting = {path}, [path]
-    while waiting:
-        file = waiting.pop()
-        content = _content(file)
-        hrefs = [link.get("href", "") for link in content.get("links", []) if link.get("rel") in ("item", "child")]
-        for feature in content.get("features", [content]):
-            assets = [asset.get("href", "") for asset in feature.get("assets", {}).values() if isinstance(asset, dict)]
-            found |= {_beside(file, href) for href in assets if "://" not in href}
-        linked = {_beside(file, href) for href in hrefs if "://" not in href} - found
-        waiting += sorted(linked)
-        found |= linked
-    return frozenset(found)
-
-
-def _beside(file: pathlib.Path, href: str) -> pathlib.Path:
-    """The file that a relative reference names."""
-    parts: list[str] = []
-    for part in (file.parent / href).parts:
-        if part == ".." and parts and parts[-1] != "..":
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return pathlib.Path(*parts)
 
 
 def read(path: pathlib.Path) -> list[Entry]:
@@ -106,46 +51,14 @@ def read(path: pathlib.Path) -> list[Entry]:
     Raises:
       InputError: no STAC, an item without date, sensor or bands, an asset without file, or a baseline offset that is not certain.
     """
-    content = _content(path)
+    content = stac_content(path)
     if not content:
         raise InputError(f"{path}: is not a STAC file (JSON with stac_version)")
     try:
-        return [_scene(path, item) for item in _items(path, content)]
+        return [_scene(path, item) for item in items_of(path, content)]
     except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
         own = next((e for e in (error, error.__cause__) if isinstance(e, InputError)), None)  # pystac wraps what its reader raises
         raise own or InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})") from None
-
-
-def _items(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item]:
-    files = _LocalFiles()
-    if content.get("type") == "FeatureCollection":
-        for feature in content["features"]:
-            _check(path, feature)
-            item = pystac.Item.from_dict(feature, migrate=True)
-            item.set_self_href(str(path.absolute()))  # assets are relative to this file
-            yield item
-    elif content.get("type") == "Feature":
-        _check(path, content)
-        yield pystac.Item.from_file(str(path), stac_io=files)
-    else:
-        kind = pystac.Collection if content.get("type") == "Collection" else pystac.Catalog
-        for root, _, items in kind.from_file(str(path), stac_io=files).walk():
-            for link in root.get_item_links():
-                href = link.get_absolute_href() or ""
-                if "://" not in href and pathlib.Path(href).is_file():
-                    _check(pathlib.Path(href), _content(pathlib.Path(href)))
-            yield from items
-
-
-def _check(path: pathlib.Path, item: dict[str, Any]) -> None:
-    """Refuses what pystac would refuse without a word on where it stands."""
-    where = f"{path}: item {item.get('id')!r}"
-    properties = item.get("properties") or {}
-    if not properties.get("datetime") and not (properties.get("start_datetime") and properties.get("end_datetime")):
-        raise InputError(f"{where}: has no 'datetime', nor 'start_datetime' and 'end_datetime'; add the acquisition time in UTC")
-    for key, asset in (item.get("assets") or {}).items():
-        if not isinstance(asset, dict) or not asset.get("href"):
-            raise InputError(f"{where}, asset {key!r}: has no 'href'; name its file, or take the asset out")
 
 
 def _scene(path: pathlib.Path, item: pystac.Item) -> Entry:
