@@ -21,6 +21,7 @@ from position_codes import FAINT, INK, MARGIN, MARK, positions_picture, write
 from rsfm_jax.config import MaskConfig
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.decode import Decoder
+from rsfm_jax.display import INVALID, shown_channels
 from rsfm_jax.errors import InputError, exit_code
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.mask_rules import POLICIES, parse_table
@@ -28,7 +29,7 @@ from rsfm_jax.nn.patchify import patchify
 from rsfm_jax.objectives.masking import sample_masks
 from rsfm_jax.objectives.relations import policy_numbers
 from rsfm_jax.sensors import get_sensor
-from rsfm_jax.train.pictures import INVALID, display_bands, display_colours
+from rsfm_jax.train.pictures import display_colours
 
 RECORDS = {"landsat7_landsat8": 193, "sentinel2_13_bands": 46}  # which set of a layout is drawn
 PLACES = ("One place seen by Landsat 8, at two resolutions, and Landsat 7", "One place seen by Sentinel-2, at three resolutions")
@@ -78,11 +79,11 @@ def shown_slot(slot: Slot) -> Slot:
 
 
 def colours(dataset: Dataset, slot: Slot, member: dict[str, np.ndarray]) -> np.ndarray:
-    """A member as uint8 (H, W, 3), pixels without an observation in the colour of `rsfm_jax.train.pictures.INVALID`."""
+    """A member as uint8 (H, W, 3), pixels without an observation in the colour of `rsfm_jax.display.INVALID`."""
     shown = shown_slot(slot)
     (bright,) = display_colours(shown, dataset.statistics[slot.sensor], member["pixels"], member["valid"])
-    valid = member["valid"][..., display_bands(shown)].all(axis=-1, keepdims=True)
-    return (255 * np.where(valid, np.broadcast_to(bright, (*bright.shape[:2], 3)), INVALID)).astype(np.uint8)
+    valid = member["valid"][..., shown_channels(shown.sensor, shown.bands)].all(axis=-1, keepdims=True)
+    return (255 * np.where(valid, bright, INVALID)).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,7 @@ def member_row(image_set: ImageSet, roles: list[Role], title: str, subtitle: str
         unbound = {"anchor": " (drawn at random)", "independent": " (nothing binds it)", "full": " (shows nothing)"}.get(role.name, "")
         if role.hidden_N.any():
             write(draw, x, y, f"leak {100 * role.leak:.1f} %{unbound}", 14)
-        bands = ", ".join(shown.bands[c] for c in display_bands(shown))
+        bands = ", ".join(shown.bands[c] for c in shown_channels(shown.sensor, shown.bands))
         write(draw, x, y + 18, f"{visible} of {slot.tokens} patches of {slot.patch * slot.gsd_m:g} m shown; drawn: {bands}", 12, FAINT)
     return row
 

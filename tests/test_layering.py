@@ -24,6 +24,8 @@ WITHOUT_JAX = (
     "mask_rules",
     "sizes",
     "cli",
+    "display",
+    "pages",
 )
 PURE = ("nn", "models", "objectives")
 WITH_TORCH = ("export", "torch", "evaluate")

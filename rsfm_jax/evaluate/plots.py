@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 import numpy as np
 
+from rsfm_jax.display import shown_channels, stretch_limits, stretched
 from rsfm_jax.evaluate.runner import Examples
 from rsfm_jax.evaluate.samples.restored import RestoredSamples
 from rsfm_jax.evaluate.samples.samples import NO_LABEL, Chips, Input, Samples
 from rsfm_jax.evaluate.tasks.task import Task
-from rsfm_jax.sensors import SENSORS
 
 
 def make_figures(task: Task, means: list[dict[str, Any]], samples: Samples, examples: Examples) -> dict[str, Figure]:
@@ -136,24 +136,16 @@ def _picture(chips: Chips, row: int) -> np.ndarray:
 
 
 def _shown(kind: Input) -> list[int]:
-    """Channels of the sensor's display bands; else three of the chip's bands, the last as red; else the first."""
-    display = SENSORS[kind.sensor].display
-    if set(display) <= set(kind.bands):
-        return [kind.bands.index(name) for name in display]
-    return [len(kind.bands) - 1, len(kind.bands) // 2, 0] if len(kind.bands) > 2 else [0]
+    return shown_channels(kind.sensor, kind.bands)
 
 
 def _limits(kind: Input, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """From 2 to 98 % of what was observed in all shown bands, (2, channels)."""
+    """Where the stretch of an image's (C, H, W) shown bands begins and ends, (2, channels)."""
     chosen = _shown(kind)
-    seen = valid[chosen].all(axis=0)
-    return np.percentile(values[chosen][:, seen], (2, 98), axis=1) if seen.any() else np.zeros((2, len(chosen)))
+    return stretch_limits(np.moveaxis(values[chosen], 0, -1), np.all(valid[chosen], axis=0))
 
 
 def _stretched(kind: Input, values: np.ndarray, valid: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """An image (C, H, W) as RGB (H, W, 3) between limits; white where unseen."""
     chosen = _shown(kind)
-    low, high = limits[:, :, None, None]
-    seen = np.asarray(valid[chosen].all(axis=0))
-    stretched = np.clip((values[chosen] - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return np.where(seen[..., None], np.broadcast_to(stretched, (3, *seen.shape)).transpose(1, 2, 0), 1.0)
+    return np.where(np.all(valid[chosen], axis=0)[..., None], stretched(np.moveaxis(values[chosen], 0, -1), limits), 1.0)

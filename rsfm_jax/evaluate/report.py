@@ -3,9 +3,7 @@
 Each file is written beside its place first and then moved there.
 """
 
-import base64
 import csv
-import html
 import io
 import json
 import pathlib
@@ -16,12 +14,10 @@ from matplotlib.figure import Figure
 from rsfm_jax.errors import InputError
 from rsfm_jax.evaluate.runner import KEYS
 from rsfm_jax.evaluate.tasks.task import LESS_IS_BETTER
+from rsfm_jax.pages import figure_image, page, table, text, write_whole
 
 RESULTS, ROWS, PAGE = "results.json", "rows.csv", "report.html"
 CACHE = "features"  # folder of features that were computed already
-STYLE = """body{font:14px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:.6rem 0 1.4rem}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2rem}.quiet{color:#666}img{max-width:100%}"""
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -39,15 +35,9 @@ def write_report(out: pathlib.Path, results: dict[str, Any], figures: dict[str, 
       figures: Pictures of the page, by caption.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
-    _write(out / ROWS, _csv(results["rows"]))
-    _write(out / PAGE, _page(results, figures))
-
-
-def _write(file: pathlib.Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.write_text(text)
-    unfinished.rename(file)
+    write_whole(out / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_whole(out / ROWS, _csv(results["rows"]))
+    write_whole(out / PAGE, _page(results, figures))
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
@@ -64,49 +54,48 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def _page(results: dict[str, Any], figures: dict[str, Figure]) -> str:
     task, samples = results["task"], results["samples"]
     names = results["figures"]
-    parts = [f"<h1>{_text(task['name'])}</h1><p>{_text(task['kind'])}; {samples['n']} samples, chips of {_shape(samples['chip'])}.</p>"]
+    parts = [f"<h1>{text(task['name'])}</h1><p>{text(task['kind'])}; {samples['n']} samples, chips of {_shape(samples['chip'])}.</p>"]
     parts.append(
         "<h2>Results</h2><p class=quiet>Means over seeds, ± their sample standard deviation; of an untrained encoder "
         "there is one draw of parameters, so its spread is the probes' alone. " + _order(names[0]) + "</p>"
     )
     pairs = [key for key in ("train_group", "test_group") if key in results["means"][0]]
-    parts.append(_table([*KEYS, *pairs, "folds", "seeds", *names], [_mean_row(row, [*KEYS, *pairs], names) for row in results["means"]]))
-    for table in results["transfer"]:
-        few = "" if table["per_class"] is None else f", {table['per_class']} labels a class"
-        title = ", ".join(str(table[key]) for key in KEYS if key != "per_class" and table[key] is not None) + few
-        parts.append(f"<h3>Transfer: {_text(title)}</h3>{_transfer(table['rows'])}")
+    parts.append(table([*KEYS, *pairs, "folds", "seeds", *names], [_mean_row(row, [*KEYS, *pairs], names) for row in results["means"]]))
+    for pair in results["transfer"]:
+        few = "" if pair["per_class"] is None else f", {pair['per_class']} labels a class"
+        title = ", ".join(str(pair[key]) for key in KEYS if key != "per_class" and pair[key] is not None) + few
+        parts.append(f"<h3>Transfer: {text(title)}</h3>{_transfer(pair['rows'])}")
     if results["retrieval"]:
         quiet = "The test side asks and the training side answers, by cosine similarity. "
         parts.append(f"<h2>Retrieval</h2><p class=quiet>{quiet}Without features: expectation over random orders.</p>")
         keys = list(results["retrieval"][0])
         body = [[_figure(v, None) if isinstance(v, float) else v for v in (row[key] for key in keys)] for row in results["retrieval"]]
-        parts.append(_table(keys, body))
-    parts += [f"<h2>{_text(caption)}</h2>{_image(figure, caption)}" for caption, figure in figures.items()]
-    parts.append("<h2>Samples</h2>" + _table(["left out because", "count"], [[*item] for item in samples["dropped"].items()]))
+        parts.append(table(keys, body))
+    parts += [f"<h2>{text(caption)}</h2>{figure_image(figure, caption)}" for caption, figure in figures.items()]
+    parts.append("<h2>Samples</h2>" + table(["left out because", "count"], [[*item] for item in samples["dropped"].items()]))
     for split in results["splits"]:
         counts = split["counts"]
         keys = ", ".join(f"{key} {value}" for key, value in split.items() if key in ("fold", "train_group", "test_group"))
         parts.append(
-            f"<h3>Split {_text(keys)}</h3><p>{split['train_n']} train, {split['test_n']} test; left out: {_text(split['dropped'])}.</p>"
+            f"<h3>Split {text(keys)}</h3><p>{split['train_n']} train, {split['test_n']} test; left out: {text(split['dropped'])}.</p>"
         )
         if split["not_trained_on"]:
-            parts.append(f"<p><b>Not in the training side: {_text(', '.join(split['not_trained_on']))}.</b></p>")
+            parts.append(f"<p><b>Not in the training side: {text(', '.join(split['not_trained_on']))}.</b></p>")
         if counts["train"]:
-            parts.append(_table(["class", "train", "test"], [[name, n, counts["test"][name]] for name, n in counts["train"].items()]))
+            parts.append(table(["class", "train", "test"], [[name, n, counts["test"][name]] for name, n in counts["train"].items()]))
     if results["features"]:
         keys = ["features", "layer", "pooling", "width", "filled"]
         parts.append("<h2>Features</h2><p class=quiet>filled: values that were not observed, which got the mean or were left out.</p>")
-        parts.append(_table(keys, [[row[key] for key in keys] for row in results["features"]]))
+        parts.append(table(keys, [[row[key] for key in keys] for row in results["features"]]))
     parts.append("<h2>Models and versions</h2>")
-    parts.append(_table(["model", "source", "SHA-256"], [[m["name"], m["source"], m["sha256"][:16]] for m in results["models"]]))
-    parts.append(_table(["package", "version"], [[*item] for item in results["versions"].items()]))
-    parts.append(f"<h2>Task</h2><pre>{_text(json.dumps(task, indent=1))}</pre>")
-    head = f"<meta charset=utf-8><title>{_text(task['name'])}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+    parts.append(table(["model", "source", "SHA-256"], [[m["name"], m["source"], m["sha256"][:16]] for m in results["models"]]))
+    parts.append(table(["package", "version"], [[*item] for item in results["versions"].items()]))
+    parts.append(f"<h2>Task</h2><pre>{text(json.dumps(task, indent=1))}</pre>")
+    return page(task["name"], parts)
 
 
 def _order(figure: str) -> str:
-    return f"Sorted by {_text(figure)}, {'least' if figure in LESS_IS_BETTER else 'largest'} first, for each number of labels a class."
+    return f"Sorted by {text(figure)}, {'least' if figure in LESS_IS_BETTER else 'largest'} first, for each number of labels a class."
 
 
 def _mean_row(row: dict[str, Any], keys: list[str], names: list[str]) -> list[Any]:
@@ -121,25 +110,8 @@ def _figure(mean: float | None, sd: float | None) -> str:
 def _transfer(rows: list[dict[str, Any]]) -> str:
     tests = list(rows[0]["to"])
     body = [[row["train_group"], *(_figure(cell["mean"], cell["sd"]) if cell else "–" for cell in row["to"].values())] for row in rows]
-    return _table([f"{rows[0]['figure']}: train on", *(f"test {name}" for name in tests)], body)
-
-
-def _table(names: list[str], rows: list[list[Any]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in names)
-    cell = lambda value: f"<td{' class=n' if isinstance(value, int | float) else ''}>{_text('' if value is None else value)}</td>"  # noqa: E731
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _image(figure: Figure, caption: str) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
-    return f'<img alt="{_text(caption)}" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+    return table([f"{rows[0]['figure']}: train on", *(f"test {name}" for name in tests)], body)
 
 
 def _shape(shape: list[int]) -> str:
     return f"{shape[0]} bands, {shape[1]} x {shape[2]} pixels"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))

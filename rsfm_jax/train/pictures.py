@@ -16,19 +16,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from rsfm_jax.config import Config
+from rsfm_jax.display import INVALID, shown_channels, stretch_limits, stretched
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.models.build import AbstractModel, Params
 from rsfm_jax.nn.patchify import patchify, unpatchify
 from rsfm_jax.nn.placing import placed_by
 from rsfm_jax.objectives.reconstruction import target_scale
 from rsfm_jax.parallel.sharding import placement, replicated
-from rsfm_jax.sensors import get_sensor
 from rsfm_jax.train.step import Batch, predict, read_batch
 
 EXAMPLES = 2
 _TILE = 160
 _HIDDEN = 0.35  # grey of removed patches
-INVALID = (0.45, 0.1, 0.35)  # colour of pixels without an observation
 Reconstruct = Callable[[Params, Batch], list[dict[str, jax.Array]]]
 
 
@@ -84,14 +83,6 @@ def draw(layout: Layout, statistics: dict[str, Any], shown: Sequence[dict[str, n
     return np.concatenate(rows)
 
 
-def display_bands(slot: Slot) -> list[int]:
-    """Channels shown as red, green and blue: the sensor's own choice where the slot has it, else the first three bands, or one as grey."""
-    wanted = [band for band in get_sensor(slot.sensor).display if band in slot.bands]
-    if len(wanted) in (1, 3) and len(wanted) == len(get_sensor(slot.sensor).display):
-        return [slot.bands.index(band) for band in wanted]
-    return [2, 1, 0] if len(slot.bands) >= 3 else [0]
-
-
 def display_colours(
     slot: Slot, table: dict[str, Any], pixels_HWC: np.ndarray, valid_HWC: np.ndarray, *others_HWC: np.ndarray
 ) -> list[np.ndarray]:
@@ -105,25 +96,22 @@ def display_colours(
       *others_HWC: More normalised values of the slot, stretched alike.
 
     Returns:
-      For ``pixels_HWC`` and each of the others float (H, W, 3 or 1) in [0, 1].
+      For ``pixels_HWC`` and each of the others float (H, W, 3) in [0, 1].
     """
-    channels = display_bands(slot)
+    channels = shown_channels(slot.sensor, slot.bands)
     known = {"mean": 0.0, "std": 1.0}  # bands drawn for every example stay in normalised values
     mean, std = (np.array([table.get(slot.bands[c], known)[name] for c in channels]) for name in ("mean", "std"))
-    valid = valid_HWC[..., channels]
     physical = [x[..., channels] * std + mean for x in (pixels_HWC, *others_HWC)]
-    seen = np.where(valid, physical[0], np.nan).reshape(-1, len(channels))
-    some = valid.any(axis=(0, 1))
-    low, high = np.nanpercentile(np.where(some, seen, mean), [2, 98], axis=0)
-    return [np.clip((x - low) / np.maximum(high - low, 1e-9), 0, 1) for x in physical]
+    limits = stretch_limits(physical[0], np.all(valid_HWC[..., channels], axis=-1))
+    return [stretched(x, limits) for x in physical]
 
 
 def _tiles(slot: Slot, table: dict[str, Any], images: dict[str, np.ndarray], b: int) -> list[np.ndarray]:
-    channels = display_bands(slot)
+    channels = shown_channels(slot.sensor, slot.bands)
     valid, hidden = (images[name][b][..., channels] for name in ("valid", "hidden"))
     pixels, filled = display_colours(slot, table, *(images[name][b] for name in ("pixels", "valid", "reconstruction")))
     planes = [pixels, np.where(hidden, _HIDDEN, pixels), filled]
-    return [_tile(np.where(valid.all(axis=-1, keepdims=True), np.broadcast_to(x, (*x.shape[:2], 3)), INVALID)) for x in planes]
+    return [_tile(np.where(valid.all(axis=-1, keepdims=True), x, INVALID)) for x in planes]
 
 
 def _tile(image_HW3: np.ndarray) -> np.ndarray:
@@ -133,7 +121,7 @@ def _tile(image_HW3: np.ndarray) -> np.ndarray:
 
 def _caption(slot: Slot, time_B3: np.ndarray, width: int, config: Config) -> np.ndarray:
     band = Image.new("RGB", (width, 14), "white")
-    shown = "/".join(slot.bands[c] for c in display_bands(slot))
+    shown = "/".join(slot.bands[c] for c in shown_channels(slot.sensor, slot.bands))
     dates = ", ".join(f"{year:.0f} day {day + 1:.0f}" if known else "date unknown" for known, year, day in time_B3)
     cropped = " before cropping" * (config.augment.crop_min_area < 1)
     columns = "input, masked, reconstruction" + " (with the true mean and contrast of each patch)" * config.loss.norm_pix
