@@ -1,4 +1,4 @@
-"""Front door of ingest: a folder of scenes in, a dataset folder out."""
+"""Front door of ingest: a folder of scenes in, a dataset folder out; a page about a dataset; a draft of the description of a folder."""
 
 import pathlib
 import sys
@@ -7,14 +7,19 @@ from typing import Any
 from absl import flags, logging
 
 from rsfm_jax import cli
-from rsfm_jax.errors import exit_code
+from rsfm_jax.errors import InputError, exit_code
+from rsfm_jax.ingest.draft_scenes import write_draft
 from rsfm_jax.ingest.pipeline import How, run_ingest
 from rsfm_jax.ingest.tasks import beam_arguments
 
-_SCENES = flags.DEFINE_string("scenes", None, "folder with a scenes.yaml and the files it names")
-_OUT = flags.DEFINE_string("out", None, "dataset folder to make")
+_SCENES = flags.DEFINE_string("scenes", None, "folder with scenes.yaml or products that are known, or a STAC item, collection or catalogue")
+_OUT = flags.DEFINE_string(
+    "out", None, "dataset folder to make; with --report the HTML file, report.html in the dataset folder unless told"
+)
 _STRICT = flags.DEFINE_bool("strict", False, "stop at the first scene that cannot be read; else it is left out and named")
 _WORKERS = flags.DEFINE_integer("workers", 1, "processes of this machine; for other runners give Beam's options after --")
+_DRAFT = flags.DEFINE_bool("draft", False, "write a scenes.yaml into the folder --scenes, with a ? where it needs you")
+_REPORT = flags.DEFINE_string("report", None, "dataset folder to write a page about, instead of making one")
 _CONFIG = cli.define_config()
 
 
@@ -32,9 +37,33 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
         print(f"left out: scene {name!r}: {error}")
     for name, error in summary["partly_unreadable_scenes"].items():
         print(f"partly left out: scene {name!r}: {error}")
+    for line in summary["unrecognised_files"]:
+        print(f"not recognised: {line}")
     for sensor, bands in summary["unused_bands"].items():
         print(f"bands that no layout reads: {sensor} {', '.join(bands)}")
     print(f"wrote {out} (every scene and set with its reason: {out / 'manifest.jsonl'})")
+
+
+def _report(dataset: str) -> None:
+    folder = pathlib.Path(cli.required_flag("report", dataset, "data/run1"))
+    from rsfm_jax.ingest.report.page import write_report  # imports matplotlib
+
+    print(f"wrote {write_report(folder, pathlib.Path(_OUT.value) if _OUT.value else None)}")
+
+
+def _draft() -> None:
+    folder = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
+    needs = write_draft(folder)
+    for need in needs:
+        print(f"needs you: {need}")
+    print(f"wrote {folder / 'scenes.yaml'}" + (f"; {len(needs)} things in it need you" if needs else "; nothing in it needs you"))
+
+
+def _alone(flag: str, others: dict[str, bool]) -> None:
+    """Raises where a flag is given that has no meaning beside ``flag``."""
+    for other, is_given in others.items():
+        if is_given:
+            raise InputError(f"--{other} has no meaning beside --{flag}; leave one of them out")
 
 
 def _run() -> None:
@@ -43,11 +72,19 @@ def _run() -> None:
     words, beam_words = cli.split_words(sys.argv)
     cli.parse(words)
     logging.set_verbosity(logging.WARNING)
-    scenes = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
-    out = pathlib.Path(cli.required_flag("out", _OUT.value, "data/run1"))
-    config = cli.loaded_config(_CONFIG, required=False)
-    how = How(strict=_STRICT.value, beam_args=beam_arguments(_WORKERS.value, beam_words))
-    print_summary(run_ingest(scenes, out, config.ingest, how), out)
+    made = {"config": _CONFIG.value is not None, "strict": _STRICT.value, "workers": _WORKERS.value != 1, "(Beam's)": bool(beam_words)}
+    if _REPORT.value is not None:
+        _alone("report", {"scenes": _SCENES.value is not None, "draft": _DRAFT.value} | made)
+        _report(_REPORT.value)
+    elif _DRAFT.value:
+        _alone("draft", {"out": _OUT.value is not None} | made)
+        _draft()
+    else:
+        scenes = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
+        out = pathlib.Path(cli.required_flag("out", _OUT.value, "data/run1"))
+        config = cli.loaded_config(_CONFIG, required=False)
+        how = How(strict=_STRICT.value, beam_args=beam_arguments(_WORKERS.value, beam_words))
+        print_summary(run_ingest(scenes, out, config.ingest, how), out)
 
 
 if __name__ == "__main__":
