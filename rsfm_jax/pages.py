@@ -65,6 +65,16 @@ def png_image(content: bytes, caption: str) -> str:
     return f'<img alt="{text(caption)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
 
 
+def captioned(image: str, title: str, notes: str, kind: str = "") -> str:
+    """An image with a title and notes under it, of a class of the page's style where ``kind`` names one."""
+    return f"<figure{f' class={kind}' if kind else ''}>{image}<figcaption><b>{text(title)}</b>{text(notes)}</figcaption></figure>"
+
+
+def wide_table(names: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in a box of class ``wide``, for pages whose style lets such a box scroll."""
+    return f"<div class=wide>{table(names, rows)}</div>"
+
+
 def write_whole(file: pathlib.Path, content: str) -> None:
     """Writes a text file beside its place and moves it there, so that it is never seen half-written."""
     unfinished = file.with_name(f".{file.name}.unfinished")

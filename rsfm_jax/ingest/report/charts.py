@@ -62,7 +62,8 @@ def timeline(days: dict[str, Counter[datetime.date]]) -> Figure:
         numbers = np.array([day.toordinal() for day in days[sensor]])
         counts, _ = np.histogram(numbers, edges, weights=list(days[sensor].values()))
         axes.stairs(counts, edges - first + start, fill=True, color=_BLUE)
-        axes.set_title(f"{sensor}: {sum(days[sensor].values())} scenes, {min(days[sensor])} to {max(days[sensor])}", fontsize=8, loc="left")
+        when = f"{min(days[sensor])} to {max(days[sensor])}"
+        axes.set_title(f"{sensor}, scenes: {days[sensor].total()}, {when}", fontsize=8, loc="left")
         axes.set_ylim(0, counts.max() * 1.1)
         axes.set_yticks([0, int(counts.max())])
         axes.tick_params(labelsize=8)

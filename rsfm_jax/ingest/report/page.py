@@ -13,13 +13,28 @@ from typing import Any
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.report.census import Census, check_counts, take_census
+from rsfm_jax.ingest.report.looks import image_sets, value_section
 from rsfm_jax.ingest.report.sampling import BandValues, Drawn, draw
-from rsfm_jax.ingest.report.sections import STYLE, about, contents, how_made, image_sets, map_section, time_section, value_section
-from rsfm_jax.pages import page, write_whole
+from rsfm_jax.ingest.report.sections import about, contents, how_made, map_section, time_section
+from rsfm_jax.pages import STYLE, page, write_whole
 
 PAGE = "report.html"
 _MARK = "<!-- report of rsfm_jax.ingest -->"
 _NEEDED = ("written_by", "ingest", "layouts", "sets", "rejected", "unused_bands", "statistics", "digest")
+
+_STYLE = (
+    STYLE
+    + """
+h1{margin-bottom:.2rem}h2{border-top:1px solid #ddd;padding-top:1.2rem}h4{margin:1.4rem 0 .3rem;font-weight:600;overflow-wrap:anywhere}
+nav a{margin-right:1rem}.wide{overflow-x:auto}.wide table{white-space:nowrap}
+.row{display:flex;flex-wrap:wrap;gap:.8rem}figure{margin:0;flex:0 1 16rem;min-width:9.5rem}figure.chart{flex-basis:21rem}
+figure img{width:100%;image-rendering:pixelated;display:block}figure.chart img{image-rendering:auto}
+figcaption{font-size:12px;color:#555;overflow-wrap:anywhere}figcaption b{color:#222;display:block}
+.key{display:inline-block;width:.9em;height:.9em;vertical-align:-.1em;border:1px solid #999}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem}dt{color:#666}dd{margin:0;overflow-wrap:anywhere}
+pre{overflow-x:auto;background:#f6f6f6;padding:.6rem}
+@media(max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}figure{flex-basis:9.5rem;flex-grow:1}figure.chart{flex-basis:100%}}"""
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +91,7 @@ def write_report(dataset: pathlib.Path, out: pathlib.Path | None = None, knobs: 
     written = datetime.datetime.fromtimestamp((dataset / "dataset.json").stat().st_mtime, datetime.UTC)
     parts = _parts(dataset, opened, summary, census, drawn, values, written, knobs)
     try:
-        write_whole(out, page(f"{dataset.resolve().name}: a dataset of image sets", [_MARK, *parts], STYLE))
+        write_whole(out, page(f"{dataset.resolve().name}: a dataset of image sets", [_MARK, *parts], _STYLE))
     except OSError as error:
         raise InputError(f"--out={out}: cannot be written ({error.strerror}); give another file") from None
     return out
@@ -96,7 +111,7 @@ def _parts(
         about(folder.resolve().name, summary, census, written),
         contents(summary, census),
         map_section(census),
-        *(image_sets(dataset, of_layout, knobs.sets_shown, knobs.seed) for of_layout in drawn),
+        *(image_sets(dataset, of_layout, values, knobs.sets_shown, knobs.seed) for of_layout in drawn),
         value_section(summary["statistics"], values, drawn, dataset.sets),
         time_section(census),
         how_made(summary),

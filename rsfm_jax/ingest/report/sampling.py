@@ -3,7 +3,7 @@
 Legend: H W pixels, C bands, T members, R drawn records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import math
 from typing import Any
@@ -30,6 +30,7 @@ class BandValues:
       edges: Edges of the bins, float64 (bins + 1,), in the band's unit.
       counts: Valid values in each bin, int64 (bins,).
       statistics: Mean, spread and extremes of all valid values.
+      below: Valid values below the first bin.
       pixels: Pixels seen, valid or not.
       outside: Valid values outside the band's valid range.
     """
@@ -38,6 +39,7 @@ class BandValues:
     edges: np.ndarray
     counts: np.ndarray
     statistics: BandStatistics = dataclasses.field(default_factory=BandStatistics)
+    below: int = 0
     pixels: int = 0
     outside: int = 0
 
@@ -48,6 +50,7 @@ class BandValues:
         self.pixels += values_HW.size
         self.outside += int(((values < low) | (values > high)).sum())
         self.counts += np.histogram(values, self.edges)[0]
+        self.below += int((values < self.edges[0]).sum())
         self.statistics.add(values)
 
     @property
@@ -64,6 +67,11 @@ class BandValues:
     def undrawn_share(self) -> float:
         """Share of the valid values that lie in no bin; NaN where none is valid."""
         return 1 - int(self.counts.sum()) / self.statistics.count if self.statistics.count else math.nan
+
+    def percentiles(self, ranks: Sequence[float]) -> np.ndarray:
+        """Percentiles of the valid values, to within a bin; those that lie in no bin are at the first or the last edge."""
+        known = self.below + np.concatenate([[0], np.cumsum(self.counts)])
+        return np.interp(np.asarray(ranks) / 100 * self.statistics.count, known, self.edges)
 
 
 def bin_edges(known: dict[str, Any], scale: float, offset: float, integer: bool) -> np.ndarray:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rsfm_jax.display import INVALID, shown_channels, stretch_limits, stretched
+from rsfm_jax.display import INVALID, PERCENTILES, shown_channels, stretch_limits, stretched
 from rsfm_jax.geo import Rect
-from rsfm_jax.ingest.report.sampling import member_values
+from rsfm_jax.ingest.report.sampling import BandValues, member_values
 from rsfm_jax.layouts import Layout, Slot
+from rsfm_jax.sensors import get_sensor
 
 UNSEEN = (0.93, 0.93, 0.93)  # ground that a member does not reach
+STRIPE = 4  # width of the stripes over invalid pixels, along a row
 MARGIN = 7  # pixels around the ground, for the marks
 _LEAST, _MOST = 240, 720  # pixels along a tile
 _QUARTERS, _SQUARES = 4, 6
@@ -83,30 +85,42 @@ def on_ground(colours_HW3: np.ndarray, grid_m: np.ndarray, ground: Rect, shape: 
     return tile
 
 
-def set_tiles(layout: Layout, record: dict[str, Any], titles: list[str]) -> list[Tile]:
+def set_tiles(layout: Layout, record: dict[str, Any], titles: list[str], values: dict[tuple[str, str], BandValues]) -> list[Tile]:
     """A tile for each member, and a checkerboard of the first with one of another acquisition where there is one.
 
     Args:
       layout: The layout.
       record: As `rsfm_jax.ingest.builder` wrote it.
       titles: Of the members.
+      values: Of many records, by sensor and band; they set the stretch of every band but elevation.
 
     Returns:
       The tiles, all of the same ground and size.
     """
     ground = common_ground(layout, record)
     shape = tile_shape(layout, ground)
-    grounds, tiles = [], []
+    members = [member_values(record, i) for i in range(len(layout.slots))]
+    tiles = []
     for i, (slot, title) in enumerate(zip(layout.slots, titles, strict=True)):
-        colours_HW3, notes = _colours(slot, *member_values(record, i))
-        grounds.append(on_ground(colours_HW3, record[f"grid_m_{i}"], ground, shape))
-        tiles.append(Tile(_framed(grounds[-1]), f"{i + 1}: {title}", notes))
-    others = layout.acquisitions()[1:]
-    if others:
-        other = others[0][0]
-        title = f"1 and {other + 1} in turn, in grey"
-        notes = "Edges on the ground run on from square to square where both members are in register."
-        tiles.append(Tile(_framed(checkerboard(grounds[0], grounds[other])), title, notes))
+        limits, own = _limits(slot, values), ""
+        if limits is None:
+            limits = _own_limits(slot, *members[i])
+            own = f" from {limits[0, 0]:.4g} to {limits[1, 0]:.4g} {get_sensor(slot.sensor).band(slot.bands[0]).unit}"
+        colours_HW3, valid_share = _colours(slot, *members[i], limits)
+        names = [slot.bands[c] for c in shown_channels(slot.sensor, slot.bands)]
+        notes = f"{', '.join(names)}{own}; {valid_share:.1%} valid"
+        tiles.append(Tile(_framed(on_ground(colours_HW3, record[f"grid_m_{i}"], ground, shape)), f"{i + 1}: {title}", notes))
+    others = [numbers[0] for numbers in layout.acquisitions()[1:]]
+    for i in others[:1]:
+        greys = [
+            on_ground(
+                _colours(layout.slots[k], *members[k], _own_limits(layout.slots[k], *members[k]))[0], record[f"grid_m_{k}"], ground, shape
+            )
+            for k in (0, i)
+        ]
+        tiles.append(
+            Tile(_framed(checkerboard(*greys)), f"1 and {i + 1} in turn, in grey", "edges on the ground run on across the squares")
+        )
     return tiles
 
 
@@ -119,22 +133,33 @@ def checkerboard(first_HW3: np.ndarray, second_HW3: np.ndarray) -> np.ndarray:
     return np.where(marked[..., None], taken, (taken @ _GREY)[..., None])
 
 
-def _colours(slot: Slot, values_HWC: np.ndarray, valid_HWC: np.ndarray) -> tuple[np.ndarray, str]:
-    """A member's colours, and what to say of them."""
+def _limits(slot: Slot, values: dict[tuple[str, str], BandValues]) -> np.ndarray | None:
+    """Ends of the stretch of a slot's shown bands, (2, bands); None for elevation, whose relief is small against its range."""
+    shown = [values[slot.sensor, slot.bands[c]] for c in shown_channels(slot.sensor, slot.bands)]
+    if any(v.band.kind == "elevation" for v in shown):
+        return None
+    return np.stack([v.percentiles(PERCENTILES) for v in shown], axis=-1)
+
+
+def _own_limits(slot: Slot, values_HWC: np.ndarray, valid_HWC: np.ndarray) -> np.ndarray:
+    """Ends of the stretch by this image alone, (2, bands)."""
     channels = shown_channels(slot.sensor, slot.bands)
-    values, valid_HW = values_HWC[..., channels], np.all(valid_HWC[..., channels], axis=-1)
-    limits = stretch_limits(values, valid_HW)
-    colours_HW3 = np.where(valid_HW[..., None], stretched(values, limits), INVALID)
-    names = [slot.bands[c] for c in channels]
-    ends = [f"{name} {low:.3g} to {high:.3g}" for name, low, high in zip(names, *limits, strict=True)]
-    way = f"{' / '.join(names)} as {'red / green / blue' if len(names) == 3 else 'grey'}"
-    stretch = f"stretch {', '.join(ends)}" if valid_HW.any() else "nothing to show"
-    return colours_HW3, f"{way}; {stretch}; {valid_HW.mean():.1%} of the pixels valid"
+    return stretch_limits(values_HWC[..., channels], np.all(valid_HWC[..., channels], axis=-1))
+
+
+def _colours(slot: Slot, values_HWC: np.ndarray, valid_HWC: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, float]:
+    """A member's colours, and the share of its pixels that are valid in all shown bands."""
+    channels = shown_channels(slot.sensor, slot.bands)
+    valid_HW = np.all(valid_HWC[..., channels], axis=-1)
+    return np.where(valid_HW[..., None], stretched(values_HWC[..., channels], limits), INVALID), float(valid_HW.mean())
 
 
 def _framed(ground_HW3: np.ndarray) -> np.ndarray:
-    """A tile as bytes, with marks at the quarters of its sides in the margin around it."""
+    """A tile as bytes, white stripes over invalid pixels, with marks at the quarters of its sides in the margin around it."""
     height, width = ground_HW3.shape[:2]
+    striped = (np.add.outer(np.arange(height), np.arange(width)) // STRIPE) % 2 == 0
+    striped &= (ground_HW3 == INVALID).all(axis=-1)
+    ground_HW3 = np.where(striped[..., None], 1.0, ground_HW3)
     framed = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(framed)
     for k in range(1, _QUARTERS):
