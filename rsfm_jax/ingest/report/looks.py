@@ -64,7 +64,7 @@ def _one_set(layout: Layout, record: dict[str, Any], split: str, values: dict[tu
     ground = common_ground(layout, record)
     lon, lat = record["lonlat_deg"].mean(axis=0)
     titles = [f"{get_sensor(slot.sensor).title}, {_date(record[f'time_{i}'])}, {slot.gsd_m:g} m" for i, slot in enumerate(layout.slots)]
-    parts = [f"<h4>{text(_plain(record['key']))}</h4><p class=quiet>{text(split)}; {_size(ground)}; {lon:.4f}° east, {lat:.4f}° north</p>"]
+    parts = [f"<h4>{text(record['key'].decode())}</h4><p class=quiet>{text(split)}; {_size(ground)}; {lon:.4f}° east, {lat:.4f}° north</p>"]
     figures = [captioned(png_image(tile.png(), tile.title), tile.title, tile.notes) for tile in set_tiles(layout, record, titles, values)]
     return "".join([*parts, "<div class=row>", *figures, "</div>"])
 
@@ -126,7 +126,3 @@ def _date(time: np.ndarray) -> str:
 def _size(ground: Rect) -> str:
     unit, factor = ("km", 1e-3) if min(ground.width_m, ground.height_m) >= 1000 else ("m", 1.0)
     return f"{ground.width_m * factor:.4g} x {ground.height_m * factor:.4g} {unit}"
-
-
-def _plain(key: Any) -> str:
-    return key.decode() if isinstance(key, bytes) else str(key)
