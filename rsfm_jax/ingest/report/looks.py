@@ -31,9 +31,10 @@ def image_sets(dataset: Dataset, drawn: Drawn, values: dict[tuple[str, str], Ban
         f"<p class=quiet>{len(chosen)} of {sum(sets.values())} sets, drawn by seed and spread over the ground. All pictures of a set show "
         f"the same ground; marks stand at its quarters. {_stretches(layout, values)} {keys}.</p>"
     )
+    sources = {split: dataset.source(layout, split) for split in sets}
     for row in chosen:
         split, number = drawn.places[row]
-        parts.append(_one_set(layout, read_record(dataset, layout, split, number), split, values))
+        parts.append(_one_set(layout, read_record(dataset, layout, sources[split], split, number), split, values))
     return "".join(parts) + _gaps(drawn, sum(sets.values()), seed)
 
 

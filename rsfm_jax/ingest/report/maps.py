@@ -119,7 +119,8 @@ def draw_map(footprints: Footprints, width_in: float, seen: Mapping[str, int] = 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     axes = figure.subplots()
     for group, corners in footprints.by_group.items():
-        _draw(axes, group, corners, footprints.visible, f"{group} ({seen.get(group)})")
+        area = np.clip(6000 / footprints.count, 2, 10 if footprints.visible else 18)
+        _draw(axes, group, corners, area, footprints.visible, f"{group} ({seen.get(group)})")
     for number, place in enumerate(named, 1):
         at = place.corners_deg.mean(axis=0)
         axes.annotate(str(number), at, (6, 6), textcoords="offset points", fontsize=10, fontweight="bold")
@@ -140,11 +141,11 @@ def draw_map(footprints: Footprints, width_in: float, seen: Mapping[str, int] = 
     return figure
 
 
-def _draw(axes: Axes, group: str, corners: np.ndarray, visible: bool, label: str) -> None:
+def _draw(axes: Axes, group: str, corners: np.ndarray, area: float, visible: bool, label: str) -> None:
     """Centres as points; and the ground together, unless it is too small to be seen."""
     colour = COLOURS[group]
     marks = {"marker": "x", "linewidths": 0.8} if group == REJECTED else {"linewidths": 0}
-    axes.scatter(*corners.mean(axis=1).T, s=10 if visible else 18, color=colour, alpha=0.8, label=label, **marks)
+    axes.scatter(*corners.mean(axis=1).T, s=area, color=colour, alpha=0.8, label=label, **marks)
     if not visible:
         return
     ground = shapely.union_all(shapely.polygons(corners))

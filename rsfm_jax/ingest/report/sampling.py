@@ -128,12 +128,8 @@ def member_values(record: dict[str, Any], i: int) -> tuple[np.ndarray, np.ndarra
     return record[f"scale_{i}"] * dn_HWC.astype(np.float64) + record[f"offset_{i}"], valid_HWC
 
 
-def read_record(dataset: Dataset, layout: Layout, split: str, number: int) -> dict[str, Any]:
-    """One record; raises `InputError` when it is damaged."""
-    return _checked(dataset, layout, dataset.source(layout, split), split, number)
-
-
-def _checked(dataset: Dataset, layout: Layout, source: Any, split: str, number: int) -> dict[str, Any]:
+def read_record(dataset: Dataset, layout: Layout, source: Sequence[dict[str, Any]], split: str, number: int) -> dict[str, Any]:
+    """One record of a source of ``dataset.source(layout, split)``; raises `InputError` when it is damaged."""
     try:
         return source[number]
     except (DecodeError, ValueError, TypeError, OSError, RuntimeError, KeyError, IndexError) as error:
@@ -157,7 +153,7 @@ def _drawn_records(dataset: Dataset, layout: Layout, most: int, seed: int) -> It
                 "the folder is damaged, ingest again"
             )
         for number in (numbers[(numbers >= first) & (numbers < first + count)] - first).tolist():
-            yield split, number, _checked(dataset, layout, source, split, number)
+            yield split, number, read_record(dataset, layout, source, split, number)
         first += count
 
 
