@@ -37,6 +37,8 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
         print(f"left out: scene {name!r}: {error}")
     for name, error in summary["partly_unreadable_scenes"].items():
         print(f"partly left out: scene {name!r}: {error}")
+    for error in summary["broken_products"]:
+        print(f"left out: {error}")
     for line in summary["unrecognised_files"]:
         print(f"not recognised: {line}")
     for sensor, bands in summary["unused_bands"].items():

@@ -46,10 +46,17 @@ class Survey:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The scenes of a folder, and ``PATH: reason`` for each file that none comes from."""
+    """What a folder or file holds.
+
+    Attributes:
+      scenes: The scenes.
+      unrecognised: ``PATH: reason`` for each file that none comes from.
+      broken: What is wrong with a product, or an item of a STAC catalogue, that no scene could be made of.
+    """
 
     scenes: list[Scene]
     unrecognised: list[str]
+    broken: list[str]
 
 
 def survey(folder: pathlib.Path) -> Survey:
@@ -105,24 +112,25 @@ def _why(file: pathlib.Path) -> str:
     return "is no imagery known here"
 
 
-def find_inputs(path: pathlib.Path) -> Inputs:
+def find_inputs(path: pathlib.Path, strict: bool = True) -> Inputs:
     """The scenes of a folder or file.
 
     Args:
       path: A folder; or a `scenes.yaml`, or the JSON file of a STAC item, collection of items, collection or catalogue.
+      strict: Whether the first product or item of which no scene can be made raises; else it is left out and named.
 
     Returns:
-      All scenes and what was not recognised.
+      All scenes, what was not recognised and what is broken.
 
     Raises:
-      InputError: nothing there, nothing recognised, or anything wrong in a description or product.
+      InputError: nothing there, nothing recognised, no scene that is whole, an error in a `scenes.yaml`, or where strict in a product.
     """
     if path.is_file():
-        return Inputs(list(_of_file(path)), [])
+        return _whole(list(_of_file(path)), [], strict)
     if not path.is_dir():
         raise InputError(f"--scenes={path}: no such folder")
     found = survey(path)
-    scenes = [scene for described in found.descriptions.values() for scene in described]
+    scenes: list[Scene | InputError] = [scene for described in found.descriptions.values() for scene in described]
     for kind, product in found.products:
         scenes += scenes_of(kind, product)
     unrecognised = [f"{file}: {why}" for file, why in found.left.items()]
@@ -132,8 +140,17 @@ def find_inputs(path: pathlib.Path) -> Inputs:
             f"--scenes={path}: no scenes.yaml in it or below, and no product that is known{seen}; "
             f"python -m rsfm_jax.ingest --draft --scenes {path} writes a scenes.yaml for you to complete (docs/products.md)"
         )
+    return _whole(scenes, unrecognised, strict)
+
+
+def _whole(found: list[Scene | InputError], unrecognised: list[str], strict: bool) -> Inputs:
+    """Parts scenes from what is wrong with others; raises it where strict, or where there is nothing else."""
+    scenes = [one for one in found if isinstance(one, Scene)]
+    broken = [one for one in found if isinstance(one, InputError)]
+    if broken and (strict or not scenes):
+        raise broken[0]
     check_unique(scenes)
-    return Inputs(scenes, unrecognised)
+    return Inputs(scenes, unrecognised, [str(error) for error in broken])
 
 
 def find_scenes(path: pathlib.Path) -> list[Scene]:
@@ -141,7 +158,7 @@ def find_scenes(path: pathlib.Path) -> list[Scene]:
     return find_inputs(path).scenes
 
 
-def _of_file(path: pathlib.Path) -> Iterator[Scene]:
+def _of_file(path: pathlib.Path) -> Iterator[Scene | InputError]:
     if path.suffix.lower() in (".yaml", ".yml"):
         yield from read_file(path)
     elif path.suffix.lower() in (".json", ".geojson"):
@@ -150,7 +167,16 @@ def _of_file(path: pathlib.Path) -> Iterator[Scene]:
         raise InputError(f"--scenes={path}: is a file; give its folder, a scenes.yaml, or the JSON file of a STAC item or catalogue")
 
 
-def scenes_of(kind: str, product: Product) -> list[Scene]:
-    """The scenes of a product, read as strictly as those of a `scenes.yaml`; raises `InputError` for anything wrong."""
-    entries = READERS[kind].read(product.path)
-    return [read_scene(product.path, f"{kind} scene {i}", entry, pathlib.Path()) for i, entry in enumerate(entries)]
+def scenes_of(kind: str, product: Product) -> list[Scene | InputError]:
+    """The scenes of a product, read as strictly as those of a `scenes.yaml`; in the place of one that is wrong, what is wrong with it."""
+    try:
+        entries = READERS[kind].read(product.path)
+    except InputError as error:
+        return [error]
+    found: list[Scene | InputError] = []
+    for i, entry in enumerate(entries):
+        try:
+            found.append(entry if isinstance(entry, InputError) else read_scene(product.path, f"{kind} scene {i}", entry, pathlib.Path()))
+        except InputError as error:
+            found.append(error)
+    return found

@@ -1,11 +1,13 @@
 """What happened to every scene and every image set: the rows of `manifest.jsonl`."""
 
+import dataclasses
 import functools
 from typing import Any
 
 from rasterio.crs import CRS
 
 from rsfm_jax.ingest.raster import OpenScene
+from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.ingest.sets import Member, PlannedSet, candidates
 from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.layouts import Layout
@@ -39,10 +41,38 @@ def set_row(plan: PlannedSet, reason: str | None = None, **more: Any) -> dict[st
     return row if reason is None else row | {"reason": reason} | more
 
 
-def scene_rows(scenes: list[OpenScene], broken: dict[str, str], layouts: tuple[Layout, ...], tally: Tally) -> list[dict[str, Any]]:
-    """A row for each scene: what was understood of it, in how many sets it is, and why if in none."""
-    left_out = [{"kind": "scene", "id": name, "sets": 0, "reason": BROKEN, "error": error} for name, error in broken.items()]
-    return [_scene_row(scene, layouts, tally) for scene in scenes] + left_out
+@dataclasses.dataclass(frozen=True)
+class Problems:
+    """What no image set could come from.
+
+    Attributes:
+      unrecognised: Files, as ``PATH: reason``.
+      products: What is wrong with products and items that no scene could be made of.
+      scenes: Scenes whose files cannot be read, with what is wrong.
+    """
+
+    unrecognised: list[str]
+    products: list[str]
+    scenes: list[tuple[Scene, str]]
+
+
+def scene_rows(scenes: list[OpenScene], problems: Problems, layouts: tuple[Layout, ...], tally: Tally) -> list[dict[str, Any]]:
+    """A row for each scene: what was understood of it, in how many sets it is, and why if in none; then what no scene came from."""
+    rows = [_scene_row(scene, layouts, tally) for scene in scenes]
+    rows += [_said(scene) | {"sets": 0, "reason": BROKEN, "error": error} for scene, error in problems.scenes]
+    rows += [{"kind": "product", "reason": BROKEN, "error": error} for error in problems.products]
+    return rows + [{"kind": "file", "reason": "not recognised", "error": line} for line in problems.unrecognised]
+
+
+def _said(scene: Scene) -> dict[str, Any]:
+    """What a scene's row has of its description."""
+    return {
+        "kind": "scene",
+        "id": scene.id,
+        "sensor": scene.sensor.name,
+        "acquired_utc": scene.acquired_utc.isoformat() if scene.acquired_utc else "unknown",
+        **{name: value for name, value in dataclasses.asdict(scene.conditions).items() if value is not None},
+    }
 
 
 def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> dict[str, Any]:
@@ -54,28 +84,28 @@ def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> d
         reason = (
             BROKEN if error else reasons[0] if reasons else "no set with it was kept" if wanted else "no layout has a slot for its sensor"
         )
-    return {
-        "kind": "scene",
-        "id": scene.scene.id,
-        "sensor": scene.scene.sensor.name,
-        "acquired_utc": scene.scene.acquired_utc.isoformat() if scene.scene.acquired_utc else "unknown",
-        "crs": crs_name(scene.crs),
-        "bands": {
-            name: {
-                "file": band.source.path,
-                "index": band.index,
-                "dtype": band.dtype,
-                "gsd_m": band.gsd_m if scene.metric else None,
-                "scale": band.scale,
-                "offset": band.offset,
-                "nodata": band.nodata,
-                "nodata_from": band.nodata_from,
-            }
-            for name, band in scene.bands.items()
-        },
-        "sets": used,
-        "reason": reason,
-    } | ({"error": error} if error else {})
+    return (
+        _said(scene.scene)
+        | {
+            "crs": crs_name(scene.crs),
+            "bands": {
+                name: {
+                    "file": band.source.path,
+                    "index": band.index,
+                    "dtype": band.dtype,
+                    "gsd_m": band.gsd_m if scene.metric else None,
+                    "scale": band.scale,
+                    "offset": band.offset,
+                    "nodata": band.nodata,
+                    "nodata_from": band.nodata_from,
+                }
+                for name, band in scene.bands.items()
+            },
+            "sets": used,
+            "reason": reason,
+        }
+        | ({"error": error} if error else {})
+    )
 
 
 def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any]]) -> str:
@@ -84,7 +114,7 @@ def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any
     for layout in layouts:
         rejected = ", ".join(f"{count} x {reason}" for reason, count in tally.rejections(layout.name).items())
         parts.append(f"layout {layout.name!r}: {rejected or 'its members share no ground large enough for a chip'}")
-    scenes = [f"scene {row['id']!r}: {row.get('error', row['reason'])}" for row in rows]
+    scenes = [f"scene {row['id']!r}: {row.get('error', row['reason'])}" for row in rows if row["kind"] == "scene"]
     return "; ".join(parts + scenes[:5])
 
 

@@ -11,11 +11,12 @@ from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.ingest.tasks import put, result, run_tasks
 
 _SCENES_OF_A_TASK = 64
+Broken = tuple[Scene, str]
 
 
 def open_scenes(
     scenes: list[Scene], work: epath.Path, strict: bool, beam_args: Sequence[str] | None
-) -> tuple[list[OpenScene], dict[str, str]]:
+) -> tuple[list[OpenScene], list[Broken]]:
     """Looks at the files of all scenes.
 
     Args:
@@ -25,7 +26,7 @@ def open_scenes(
       beam_args: Options of Apache Beam; None works in this process.
 
     Returns:
-      The scenes that can be read, in order, and what is wrong with the others, by id.
+      The scenes that can be read, in order, and the others with what is wrong with them.
 
     Raises:
       InputError: A scene cannot be read, where strict.
@@ -36,21 +37,21 @@ def open_scenes(
         put(work, name, scenes[start : start + _SCENES_OF_A_TASK])
     run_tasks(work, names, functools.partial(_open_all, strict=strict), beam_args)
     opened: list[OpenScene] = []
-    broken: dict[str, str] = {}
+    broken: list[Broken] = []
     for name in names:
         of_task, broken_of_task = result(work, name)
         opened += of_task
-        broken |= broken_of_task
+        broken += broken_of_task
     return opened, broken
 
 
-def _open_all(scenes: list[Scene], strict: bool) -> tuple[list[OpenScene], dict[str, str]]:
-    opened, broken = [], {}
+def _open_all(scenes: list[Scene], strict: bool) -> tuple[list[OpenScene], list[Broken]]:
+    opened, broken = [], []
     for scene in scenes:
         try:
             opened.append(open_scene(scene))
         except InputError as error:
             if strict:
                 raise
-            broken[scene.id] = str(error)
+            broken.append((scene, str(error)))
     return opened, broken

@@ -25,11 +25,12 @@ from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.builder import WrittenShard, gather_layout
+from rsfm_jax.ingest.describe import find_inputs
 from rsfm_jax.ingest.draft import draft_layouts
-from rsfm_jax.ingest.manifest import scene_rows, set_row, unused_bands, why_none
+from rsfm_jax.ingest.manifest import Problems, scene_rows, set_row, unused_bands, why_none
 from rsfm_jax.ingest.opening import open_scenes
 from rsfm_jax.ingest.raster import OpenScene
-from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.ingest.sets import PlannedSet, candidates, plan_sets
 from rsfm_jax.ingest.shards import cut_shards, records_file, rows_file, write_shard
 from rsfm_jax.ingest.tally import Tally
@@ -59,7 +60,7 @@ def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig
     """Builds a dataset folder.
 
     Args:
-      scenes_dir: Folder with one or more `scenes.yaml`.
+      scenes_dir: Folder with `scenes.yaml` or products that are known, or a STAC file.
       out: The dataset folder to make; must not exist, or be empty.
       config: Layouts, split and thresholds.
       how: Strictness, workers, which sets.
@@ -71,30 +72,33 @@ def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig
       InputError: anything wrong with the input; nothing is left at ``out``.
     """
     check_free(out, "out")
-    described = read_scenes(scenes_dir)
-    asked = [to_dict(config), how.strict, sorted(how.keep) if how.keep is not None else None, [_fingerprint(scene) for scene in described]]
+    inputs = find_inputs(scenes_dir, how.strict)
+    asked = [to_dict(config), how.strict, sorted(how.keep) if how.keep is not None else None]
+    asked.append([_fingerprint(scene) for scene in inputs.scenes])
     with resumable_folder(out, "out", hashlib.sha256(json.dumps(asked).encode()).hexdigest()) as folder:
         work = epath.Path(folder) / "work"
         work.mkdir(exist_ok=True)
-        scenes, broken = open_scenes(described, work, how.strict, how.beam_args)
+        scenes, broken = open_scenes(inputs.scenes, work, how.strict, how.beam_args)
         if not scenes:
-            raise InputError(next(iter(broken.values())))
+            raise InputError(broken[0][1])
+        problems = Problems(inputs.unrecognised, inputs.broken, broken)
         layouts = config.layouts or draft_layouts(scenes)
         if not layouts:
             raise InputError(f"--scenes={scenes_dir}: every scene is smaller than 8 pixels; no layout can be drafted")
-        summary = _build(scenes, broken, layouts, config, how, epath.Path(folder))
+        summary = _build(scenes, problems, layouts, config, how, epath.Path(folder))
         work.rmtree()
         return summary
 
 
-def _fingerprint(scene: Any) -> list[Any]:
-    files = [source.path for source in scene.bands.values()] + ([scene.mask.path] if scene.mask else [])
-    stats = [(str(file), pathlib.Path(file).stat()) for file in files]
-    return [scene.id, repr(scene), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+def _fingerprint(scene: Scene) -> list[Any]:
+    """What a scene's description says, and sizes and times of its files, where they are on this machine."""
+    files = [pathlib.Path(source.path) for source in scene.bands.values()] + ([pathlib.Path(scene.mask.path)] if scene.mask else [])
+    stats = [file.stat() if file.exists() else None for file in files]
+    return [repr(scene), [(stat.st_size, stat.st_mtime_ns) if stat else None for stat in stats]]
 
 
 def _build(
-    scenes: list[OpenScene], broken: dict[str, str], layouts: tuple[Layout, ...], config: IngestConfig, how: How, folder: epath.Path
+    scenes: list[OpenScene], problems: Problems, layouts: tuple[Layout, ...], config: IngestConfig, how: How, folder: epath.Path
 ) -> dict[str, Any]:
     work, tally = folder / "work", Tally()
     dtypes = {layout.name: _dtypes(layout, scenes) for layout in layouts}
@@ -117,12 +121,12 @@ def _build(
         if files:
             gather_layout(layout, dtypes[layout.name], files, folder)
             written.append(layout)
-    rows = scene_rows(scenes, broken, layouts, tally)
+    rows = scene_rows(scenes, problems, layouts, tally)
     if not written:
         raise InputError(f"no image set could be built: {why_none(layouts, tally, rows)}")
     tally.ranges.check()
     _write_manifest(rows, shards, work, folder / "manifest.jsonl")
-    summary = _summary(scenes, broken, layouts, written, dtypes, config, tally)
+    summary = _summary(scenes, problems, layouts, written, dtypes, config, tally)
     (folder / "dataset.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -139,7 +143,7 @@ def _write_manifest(rows: list[dict[str, Any]], shards: dict[str, dict[str, str]
 
 def _summary(
     scenes: list[OpenScene],
-    broken: dict[str, str],
+    problems: Problems,
     layouts: tuple[Layout, ...],
     written: list[Layout],
     dtypes: dict[str, list[str]],
@@ -157,7 +161,9 @@ def _summary(
         "layouts": described,
         "sets": {layout.name: tally.counts(layout.name) for layout in layouts},
         "rejected": {layout.name: tally.rejections(layout.name) for layout in layouts},
-        "broken_scenes": broken,
+        "unrecognised_files": problems.unrecognised,
+        "broken_products": problems.products,
+        "broken_scenes": {scene.id: error for scene, error in problems.scenes},
         "partly_unreadable_scenes": tally.unreadable,
         "unused_bands": unused_bands(scenes, written),
         "statistics": statistics,

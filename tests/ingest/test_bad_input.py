@@ -30,7 +30,7 @@ def test_no_such_folder(tmp_path):
 
 def test_a_folder_without_scenes(tmp_path):
     (tmp_path / "scenes").mkdir()
-    _assert_refused(tmp_path / "scenes", "no scenes.yaml", "docs/data.md")
+    _assert_refused(tmp_path / "scenes", "no scenes.yaml", "--draft", "docs/products.md")
 
 
 def test_a_missing_band_file(scenes):

@@ -332,8 +332,13 @@ def test_a_manifest_of_before_footprints_of_rejected_sets_were_kept(colorado, tm
     dataset = tmp_path / "old"
     shutil.copytree(colorado, dataset)
     lines = (dataset / "manifest.jsonl").read_text().splitlines()
-    old = [re.sub(r'"split": null, "lonlat_deg": \[.*\]\], ', '"split": null, ', line) for line in lines]
-    assert (count := sum(a != b for a, b in zip(lines, old, strict=True))) > 0
+    old, count = [], 0
+    for row in map(json.loads, lines):
+        if row["kind"] == "set" and row["split"] is None:
+            del row["lonlat_deg"], row["members"]
+            count += 1
+        old.append(json.dumps(row))
+    assert count > 0
     (dataset / "manifest.jsonl").write_text("\n".join(old) + "\n")
     page = Page(write_report(dataset, knobs=Knobs(sets_shown=1, records_read=2)))
     assert f" {count} rejected sets have no footprint in the manifest and are not on the map." in page.said

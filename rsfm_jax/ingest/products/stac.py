@@ -39,26 +39,32 @@ def find(files: Sequence[pathlib.Path]) -> list[Product]:
     return products
 
 
-def read(path: pathlib.Path) -> list[Entry]:
+def read(path: pathlib.Path) -> list[Entry | InputError]:
     """The scenes of a STAC file.
 
     Args:
       path: JSON of an item, of a collection of items, of a collection or of a catalogue.
 
     Returns:
-      Entries of `scenes.yaml`, one for each item.
+      Entries of `scenes.yaml`, one for each item; in the place of one that is wrong, what is wrong with it: no date, sensor or bands, an
+      asset without file, or a baseline offset that is not certain.
 
     Raises:
-      InputError: no STAC, an item without date, sensor or bands, an asset without file, or a baseline offset that is not certain.
+      InputError: no STAC.
     """
     content = stac_content(path)
     if not content:
         raise InputError(f"{path}: is not a STAC file (JSON with stac_version)")
+    return [item if isinstance(item, InputError) else _scene_or_error(path, item) for item in items_of(path, content)]
+
+
+def _scene_or_error(path: pathlib.Path, item: pystac.Item) -> Entry | InputError:
     try:
-        return [_scene(path, item) for item in items_of(path, content)]
-    except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
-        own = next((e for e in (error, error.__cause__) if isinstance(e, InputError)), None)  # pystac wraps what its reader raises
-        raise own or InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})") from None
+        return _scene(path, item)
+    except InputError as error:
+        return error
+    except (pystac.STACError, KeyError, ValueError) as error:
+        return InputError(f"{path}: item {item.id!r}: not valid STAC ({type(error).__name__}: {error})")
 
 
 def _scene(path: pathlib.Path, item: pystac.Item) -> Entry:

@@ -1,6 +1,6 @@
 """STAC files on disk: what they hold, what they link to, and the items reached from one. Nothing is fetched."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import json
 import pathlib
 from typing import Any
@@ -65,7 +65,7 @@ def _beside(file: pathlib.Path, href: str) -> pathlib.Path:
     return pathlib.Path(*parts)
 
 
-def items_of(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item]:
+def items_of(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Item | InputError]:
     """The items of a STAC file.
 
     Args:
@@ -73,29 +73,55 @@ def items_of(path: pathlib.Path, content: dict[str, Any]) -> Iterator[pystac.Ite
       content: What it holds.
 
     Yields:
-      The items; references of their assets are relative to the file they stand in.
+      The items, references of their assets relative to the file they stand in; in the place of one that is wrong, what is wrong with it:
+      no time, an asset without a reference, a link to a URL or to nothing.
 
     Raises:
-      InputError: an item without a time or an asset without a reference, or a link to a URL or to nothing.
+      InputError: a catalogue that cannot be read, or links to one.
     """
-    files = _LocalFiles()
     if content.get("type") == "FeatureCollection":
         for feature in content["features"]:
-            _check(path, feature)
-            item = pystac.Item.from_dict(feature, migrate=True)
-            item.set_self_href(str(path.absolute()))  # assets are relative to this file
-            yield item
+            yield _item(path, feature, lambda feature=feature: _beside_file(pystac.Item.from_dict(feature, migrate=True), path))
     elif content.get("type") == "Feature":
-        _check(path, content)
-        yield pystac.Item.from_file(str(path), stac_io=files)
+        yield _item(path, content, lambda: pystac.Item.from_file(str(path), stac_io=_LocalFiles()))
     else:
         kind = pystac.Collection if content.get("type") == "Collection" else pystac.Catalog
-        for root, _, items in kind.from_file(str(path), stac_io=files).walk():
-            for link in root.get_item_links():
-                href = link.get_absolute_href() or ""
-                if "://" not in href and pathlib.Path(href).is_file():
-                    _check(pathlib.Path(href), stac_content(pathlib.Path(href)))
-            yield from items
+        try:
+            for root, _, _ in kind.from_file(str(path), stac_io=_LocalFiles()).walk():
+                for link in root.get_item_links():
+                    file = pathlib.Path(link.get_absolute_href() or "")
+                    yield _item(file, stac_content(file), lambda link=link, root=root: _resolved(link, root))
+        except _STAC_ERRORS as error:
+            raise _said(path, error) from None
+
+
+_STAC_ERRORS = (pystac.STACError, pystac.STACTypeError, KeyError, ValueError)
+
+
+def _said(path: pathlib.Path, error: Exception) -> InputError:
+    """What is wrong, in our words where they are in what pystac wraps them in."""
+    own = next((e for e in (error, error.__cause__) if isinstance(e, InputError)), None)
+    return own or InputError(f"{path}: not valid STAC ({type(error).__name__}: {error})")
+
+
+def _item(path: pathlib.Path, content: dict[str, Any], make: Callable[[], pystac.Item]) -> pystac.Item | InputError:
+    try:
+        if content:
+            _check(path, content)
+        return make()
+    except _STAC_ERRORS as error:
+        return _said(path, error)
+
+
+def _beside_file(item: pystac.Item, path: pathlib.Path) -> pystac.Item:
+    item.set_self_href(str(path.absolute()))  # assets are relative to this file
+    return item
+
+
+def _resolved(link: pystac.Link, root: pystac.Catalog) -> pystac.Item:
+    item = link.resolve_stac_object(root=root.get_root()).target
+    assert isinstance(item, pystac.Item)
+    return item
 
 
 def _check(path: pathlib.Path, item: dict[str, Any]) -> None:

@@ -62,6 +62,8 @@ class Census:
       undated: Scenes without a date, by sensor.
       footprints: By split, or `REJECTED`, a sample of footprints, float64 (4, 2) each, longitude and latitude in degrees.
       unplaced: Rejected sets whose rows have no footprint.
+      left: Products that cannot be read and files that were not recognised, by kind.
+      left_lines: The first lines about each of those.
     """
 
     footprints: dict[str, Reservoir[np.ndarray]]
@@ -73,6 +75,8 @@ class Census:
     days: dict[str, Counter[datetime.date]] = dataclasses.field(default_factory=lambda: defaultdict(Counter))
     undated: Counter[str] = dataclasses.field(default_factory=Counter)
     unplaced: int = 0
+    left: Counter[str] = dataclasses.field(default_factory=Counter)
+    left_lines: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
 
     def add_scene(self, row: dict[str, Any]) -> None:
         """Counts a row of kind ``scene``."""
@@ -102,6 +106,13 @@ class Census:
         else:
             self.unplaced += 1
 
+    def add_left(self, row: dict[str, Any]) -> None:
+        """Counts a row of kind ``product`` or ``file``."""
+        kind = f"{row['kind']}: {row['reason']}"
+        self.left[kind] += 1
+        if len(self.left_lines[kind]) < _EXAMPLES:
+            self.left_lines[kind].append(row["error"])
+
 
 def take_census(manifest: pathlib.Path, most_footprints: int, seed: int) -> Census:
     """Reads a manifest once.
@@ -122,7 +133,7 @@ def take_census(manifest: pathlib.Path, most_footprints: int, seed: int) -> Cens
     for number, line in _lines(manifest):
         try:
             row = json.loads(line)
-            add = {"scene": census.add_scene, "set": census.add_set}[row["kind"]]
+            add = {"scene": census.add_scene, "set": census.add_set, "product": census.add_left, "file": census.add_left}[row["kind"]]
             add(row)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -53,6 +53,9 @@ def contents(summary: dict[str, Any], census: Census) -> str:
     if census.unused:
         rows = [[sensor, why, count, _named(census, (sensor, why))] for (sensor, why), count in census.unused.most_common()]
         parts.append("<h3>Scenes that no set uses</h3>" + wide_table(["sensor", "reason", "scenes", "which"], rows))
+    if census.left:
+        rows = [[kind, count, "; ".join(census.left_lines[kind])] for kind, count in census.left.most_common()]
+        parts.append("<h3>Files and products that no scene came from</h3>" + wide_table(["what", "number", "the first of them"], rows))
     if summary["unused_bands"]:
         rows = [[sensor, ", ".join(bands)] for sensor, bands in summary["unused_bands"].items()]
         parts.append("<h3>Bands that no layout reads</h3>" + wide_table(["sensor", "bands"], rows))
