@@ -54,13 +54,17 @@ class DataConfig:
     path: str = knob("", "folder written by rsfm_jax.ingest", runtime=True)
     global_batch_size: int = knob(128, "image sets in one step, over all devices")
     layout_balance: float = knob(1.0, "a layout's share of the steps goes with (its sets) ** this: 1 proportional, 0 equal")
-    read_threads: int = knob(2, "threads that read and decode records, in each process and for each layout", runtime=True)
-    prefetch_batches: int = knob(2, "batches of each layout made ready ahead of the step", runtime=True)
+    read_processes: int = knob(0, "processes that make batches, for each layout; 0: threads of the training process do", runtime=True)
+    read_threads: int = knob(2, "threads that make a batch each, for each layout, in each reading process", runtime=True)
+    prefetch_batches: int = knob(
+        2, "batches of each layout made ahead of the step, in each reading process; never fewer than threads", runtime=True
+    )
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
         require(self.global_batch_size >= 1, "data.global_batch_size", self.global_batch_size, "at least 1")
         require(0 <= self.layout_balance <= 1, "data.layout_balance", self.layout_balance, "in [0, 1]")
+        require(self.read_processes >= 0, "data.read_processes", self.read_processes, "zero or positive")
         require(self.read_threads >= 1, "data.read_threads", self.read_threads, "at least 1")
         require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
 

@@ -3,7 +3,6 @@
 Never imports jax: Grain workers import this.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import json
 from typing import Any
@@ -12,6 +11,7 @@ from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rsfm_jax.data.records import Records
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout, Slot, layout_from_dict
 
@@ -38,11 +38,15 @@ class Dataset:
     sets: dict[str, dict[str, int]]
     digest: str
 
-    def source(self, layout: Layout, split: str) -> Sequence[dict[str, Any]]:
+    def source(self, layout: Layout, split: str) -> Records:
         """Random-access records of one split of a layout."""
         folder = _records(self.path, layout.name)
         try:
-            source = tfds.builder_from_directory(str(folder)).as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+            builder = tfds.builder_from_directory(str(folder))
+            features: Any = builder.info.features
+            arrays = {name: (feature.np_dtype, feature.shape) for name, feature in features.items() if feature.np_dtype != object}
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            source = Records(builder.as_data_source(split=split, deserialize_method=raw), arrays)  # pyright: ignore[reportCallIssue]
             source[len(source) - 1]  # a truncated file opens, and fails here
         except (ValueError, TypeError, OSError, RuntimeError, KeyError, IndexError) as error:
             raise InputError(

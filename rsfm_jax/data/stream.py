@@ -5,19 +5,15 @@ global index, its place in its layout's endless stream; with the seed it fixes a
 code leaves jax alone; Grain imports it, without touching a device.
 """
 
-from typing import Any
-
-from grain.experimental import ElasticIterator
-import grain.python as grain
 import numpy as np
 
 from rsfm_jax.config import DataConfig
+from rsfm_jax.data.batches import Batch, Batches
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout
 
-Batch = dict[str, Any]
 State = dict[str, dict[str, int]]
 
 
@@ -41,7 +37,7 @@ def layout_at(layouts: tuple[Layout, ...], weights: np.ndarray, seed: int, step:
 class BatchStream:
     """Batches of this process's share of each global batch.
 
-    Use as a context manager: it owns reading threads.
+    Use as a context manager: it owns reading threads or processes.
     """
 
     def __init__(self, dataset: Dataset, config: DataConfig, seed: int, process_index: int, process_count: int) -> None:
@@ -65,15 +61,9 @@ class BatchStream:
         sets = np.array([dataset.sets[layout.name]["train"] for layout in dataset.layouts], np.float64)
         self._weights = sets**config.layout_balance
         self._records, self._iterators = {}, {}
-        shard = grain.ShardOptions(shard_index=process_index, shard_count=process_count)
-        reading = grain.ReadOptions(
-            num_threads=config.read_threads, prefetch_buffer_size=config.prefetch_batches * config.global_batch_size // process_count
-        )
         for layout in dataset.layouts:
-            records = grain.MapDataset.source(dataset.source(layout, "train")).seed(seed).shuffle().repeat()
-            examples = records.map_with_index(_Example(Decoder(dataset, layout)))
-            self._records[layout.name] = records
-            self._iterators[layout.name] = iter(ElasticIterator(examples, config.global_batch_size, shard, read_options=reading))
+            records = self._records[layout.name] = dataset.source(layout, "train")
+            self._iterators[layout.name] = Batches(records, Decoder(dataset, layout), config, seed, process_index, process_count)
 
     def __enter__(self) -> "BatchStream":
         return self
@@ -97,7 +87,8 @@ class BatchStream:
 
     def key(self, layout_name: str, global_index: int) -> str:
         """The key of an image set, for messages."""
-        return self._records[layout_name][global_index]["key"].decode()
+        number = self._iterators[layout_name].record_number(global_index)
+        return self._records[layout_name][number]["key"].decode()
 
     def get_state(self) -> State:
         """The position after the last batch, the same on every process."""
@@ -113,11 +104,3 @@ class BatchStream:
             raise InputError(f"the checkpoint's data position is of layouts {sorted(state)}, the dataset has {sorted(self._iterators)}")
         for name, position in state.items():
             self._iterators[name].set_state(position)
-
-
-class _Example:
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-
-    def __call__(self, index: int, record: dict[str, Any]) -> Batch:
-        return {"global_index": np.uint32(index)} | self._decoder(record)
