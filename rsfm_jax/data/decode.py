@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsfm_jax.data.dataset import Dataset
+from rsfm_jax.data.memory import Recycler
 from rsfm_jax.geo import geosot_bits
 from rsfm_jax.layouts import Layout
 
@@ -30,6 +31,7 @@ class Decoder:
         """
         self._layout = layout
         self._mean_std = [dataset.mean_std(slot) for slot in layout.slots]
+        self._memory = Recycler()
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Decodes a record.
@@ -57,7 +59,7 @@ class Decoder:
         Returns:
           What a single record gives, with a leading batch dim.
         """
-        members = [_empty_member(size, slot.pixels, len(slot.bands)) for slot in self._layout.slots]
+        members = self._empty_members(size)
         corners_deg = np.empty((size, 4, 2))
         for row, record in zip(range(size), records, strict=True):
             corners_deg[row] = record["lonlat_deg"]
@@ -66,6 +68,14 @@ class Decoder:
         lonlat_deg = np.ones((size, 3), np.float32)
         lonlat_deg[:, 1:] = corners_deg.mean(axis=1)
         return {"members": members, "place": {"geosot": geosot_bits(corners_deg.reshape(-1, 2)).reshape(size, -1), "lonlat_deg": lonlat_deg}}
+
+    def _empty_members(self, size: int) -> list[Member]:
+        shapes: list[tuple[tuple[int, ...], Any]] = []
+        for slot in self._layout.slots:
+            chips = (size, slot.pixels, slot.pixels, len(slot.bands))
+            shapes += [(chips, np.float32), (chips, bool), ((size, 4), np.float32), ((size, 3), np.float32)]
+        arrays = iter(self._memory.arrays(shapes))
+        return [dict(zip(("pixels", "valid", "grid_m", "time"), arrays, strict=False)) for _ in self._layout.slots]
 
     def _fill(self, record: dict[str, Any], i: int, member: Member) -> None:
         """Writes slot ``i`` of a record into its place in the batch."""
@@ -79,16 +89,6 @@ class Decoder:
             member["pixels"][~valid_HWC] = 0
         member["grid_m"][...] = record[f"grid_m_{i}"]
         member["time"][...] = record[f"time_{i}"]
-
-
-def _empty_member(size: int, pixels: int, bands: int) -> Member:
-    shape = (size, pixels, pixels, bands)
-    return {
-        "pixels": np.empty(shape, np.float32),
-        "valid": np.empty(shape, bool),
-        "grid_m": np.empty((size, 4), np.float32),
-        "time": np.empty((size, 3), np.float32),
-    }
 
 
 def _multiply_add(dn_HWC: np.ndarray, gain_C: np.ndarray, shift_C: np.ndarray, out_HWC: np.ndarray) -> None:
