@@ -44,7 +44,7 @@ class Dataset:
         try:
             builder = tfds.builder_from_directory(str(folder))
             features: Any = builder.info.features
-            arrays = {name: (feature.np_dtype, feature.shape) for name, feature in features.items() if feature.np_dtype != object}
+            arrays = {name: (feature.np_dtype, feature.shape) for name, feature in features.items() if feature.np_dtype.kind != "O"}
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             source = Records(builder.as_data_source(split=split, deserialize_method=raw), arrays)  # pyright: ignore[reportCallIssue]
             source[len(source) - 1]  # a truncated file opens, and fails here

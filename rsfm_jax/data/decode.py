@@ -67,7 +67,10 @@ class Decoder:
                 self._fill(record, i, {name: values[row] for name, values in members[i].items()})
         lonlat_deg = np.ones((size, 3), np.float32)
         lonlat_deg[:, 1:] = corners_deg.mean(axis=1)
-        return {"members": members, "place": {"geosot": geosot_bits(corners_deg.reshape(-1, 2)).reshape(size, -1), "lonlat_deg": lonlat_deg}}
+        return {
+            "members": members,
+            "place": {"geosot": geosot_bits(corners_deg.reshape(-1, 2)).reshape(size, -1), "lonlat_deg": lonlat_deg},
+        }
 
     def _empty_members(self, size: int) -> list[Member]:
         shapes: list[tuple[tuple[int, ...], Any]] = []
@@ -97,7 +100,7 @@ def _multiply_add(dn_HWC: np.ndarray, gain_C: np.ndarray, shift_C: np.ndarray, o
     Numbers of 32 bits and more don't fit into float32: they are worked out in the type that numpy takes for them, and rounded once.
     """
     height, width, bands = dn_HWC.shape
-    gain, shift = np.tile(gain_C, width), np.tile(shift_C, width)
+    gain, shift = (np.broadcast_to(values_C, (width, bands)).reshape(-1) for values_C in (gain_C, shift_C))
     dn, out = dn_HWC.reshape(height, width * bands), out_HWC.reshape(height, width * bands)
     if np.result_type(dn, gain) == out.dtype:
         np.multiply(dn, gain, out=out)

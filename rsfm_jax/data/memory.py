@@ -1,7 +1,7 @@
 """Memory of batches that nobody holds any more, for the next batches.
 
 A batch of image sets is tens to hundreds of MiB. Fresh from the kernel, every page of it is cleared before it is written, which takes about
-as long as normalising the pixels.
+as long as normalising the pixels. The same goes for records, a MiB each, which the C library would give back to the kernel one by one.
 """
 
 import collections
@@ -14,6 +14,7 @@ import weakref
 import numpy as np
 
 _ALIGN = 128
+_RECORDS = 30 << 20  # records up to this size are read into memory that the process keeps
 _PAGE = 1 << 21  # of huge pages, which Linux gives to memory that is whole multiples of them
 
 
@@ -26,6 +27,7 @@ class Recycler:
     def __init__(self) -> None:
         self._free: dict[int, collections.deque[mmap.mmap]] = collections.defaultdict(collections.deque)
         self._lock = threading.Lock()
+        np.empty(_RECORDS, np.uint8)  # glibc keeps freed blocks as large as the largest that it saw freed, at most 32 MiB
 
     def arrays(self, shapes: list[tuple[tuple[int, ...], Any]]) -> list[np.ndarray]:
         """Arrays on one piece of memory.
@@ -48,7 +50,8 @@ class Recycler:
         whole = np.frombuffer(memory, np.uint8)
         weakref.finalize(whole, self._free[size].append, memory).atexit = False  # views refer to `whole`, not to `memory`
         return [
-            whole[start : start + size].view(dtype).reshape(shape) for start, size, (shape, dtype) in zip(starts, sizes, shapes, strict=False)
+            whole[start : start + size].view(dtype).reshape(shape)
+            for start, size, (shape, dtype) in zip(starts, sizes, shapes, strict=False)
         ]
 
     def __reduce__(self) -> tuple[type["Recycler"], tuple[()]]:

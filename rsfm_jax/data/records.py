@@ -29,8 +29,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Fields of a message at ``data[at:end]``, as (number, start, end) of their content."""
     while at < end:
-        tag, at = _varint(data, at)
-        size, at = _varint(data, at)
+        tag, size, at = data[at], data[at + 1], at + 2
+        if tag >= 0x80:
+            raise ValueError(f"a field of a number above 15 at byte {at - 2}")
+        if size >= 0x80:
+            size, at = _varint(data, at - 1)
         if tag & 7 != _LENGTH_DELIMITED or at + size > end:
             raise ValueError(f"field {tag >> 3} of wire type {tag & 7} and {size} bytes, at byte {at} of {end}")
         yield tag >> 3, at, at + size

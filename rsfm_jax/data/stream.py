@@ -87,8 +87,11 @@ class BatchStream:
 
     def key(self, layout_name: str, global_index: int) -> str:
         """The key of an image set, for messages."""
-        number = self._iterators[layout_name].record_number(global_index)
-        return self._records[layout_name][number]["key"].decode()
+        return self._records[layout_name][self.record_number(layout_name, global_index)]["key"].decode()
+
+    def record_number(self, layout_name: str, global_index: int) -> int:
+        """Which record of its layout an example is made of."""
+        return self._iterators[layout_name].record_number(global_index)
 
     def get_state(self) -> State:
         """The position after the last batch, the same on every process."""
