@@ -86,9 +86,11 @@ class Decoder:
         gain_C = (record[f"scale_{i}"] / std_C).astype(np.float32)
         shift_C = ((record[f"offset_{i}"] - mean_C) / std_C).astype(np.float32)
         _multiply_add(record[f"pixels_{i}"], gain_C, shift_C, member["pixels"])
-        valid_HWC = member["valid"]
-        valid_HWC[...] = np.unpackbits(record[f"valid_{i}"], count=valid_HWC.size).view(bool).reshape(valid_HWC.shape)
-        if not valid_HWC.all():
+        valid_HWC, packed = member["valid"], record[f"valid_{i}"]
+        if (packed[:-1] == 0xFF).all() and np.unpackbits(packed[-1:], count=(valid_HWC.size - 1) % 8 + 1).all():
+            valid_HWC[...] = True
+        else:
+            valid_HWC[...] = np.unpackbits(packed, count=valid_HWC.size).view(bool).reshape(valid_HWC.shape)
             member["pixels"][~valid_HWC] = 0
         member["grid_m"][...] = record[f"grid_m_{i}"]
         member["time"][...] = record[f"time_{i}"]
@@ -103,7 +105,8 @@ def _multiply_add(dn_HWC: np.ndarray, gain_C: np.ndarray, shift_C: np.ndarray, o
     gain, shift = (np.broadcast_to(values_C, (width, bands)).reshape(-1) for values_C in (gain_C, shift_C))
     dn, out = dn_HWC.reshape(height, width * bands), out_HWC.reshape(height, width * bands)
     if np.result_type(dn, gain) == out.dtype:
-        np.multiply(dn, gain, out=out)
-        np.add(out, shift, out=out)
+        out[...] = dn
+        out *= gain
+        out += shift
     else:
         out[...] = dn * gain + shift

@@ -10,63 +10,52 @@ from typing import Any
 
 import numpy as np
 
-_EXAMPLE_FEATURES = _MAP_ENTRY = _ENTRY_KEY = _BYTES_LIST = _BYTES = 1  # field numbers in tensorflow/core/example/{example,feature}.proto
-_ENTRY_VALUE = 2
-_LENGTH_DELIMITED = 2  # protobuf's wire type of strings, bytes and messages
+_FIRST, _SECOND = 0x0A, 0x12  # protobuf's tags of a field 1 and 2 that is a string, bytes or a message
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Fields of a message at ``data[at:end]``, as (number, start, end) of their content."""
-    while at < end:
-        tag, size, at = data[at], data[at + 1], at + 2
-        if tag >= 0x80:
-            raise ValueError(f"a field of a number above 15 at byte {at - 2}")
-        if size >= 0x80:
-            size, at = _varint(data, at - 1)
-        if tag & 7 != _LENGTH_DELIMITED or at + size > end:
-            raise ValueError(f"field {tag >> 3} of wire type {tag & 7} and {size} bytes, at byte {at} of {end}")
-        yield tag >> 3, at, at + size
-        at += size
-
-
-def _only(data: bytes, at: int, end: int, number: int) -> tuple[int, int]:
-    """Where the content of a message's only field is."""
-    ((found, start, stop),) = _fields(data, at, end)
-    if found != number:
-        raise ValueError(f"field {found} where field {number} should be, at byte {at}")
-    return start, stop
+def _field(data: bytes, at: int, tag: int) -> tuple[int, int]:
+    """Start and end of the content of the field at a place, which must have this tag."""
+    if data[at] != tag:
+        raise ValueError(f"tag {data[at]} where {tag} should be, at byte {at}")
+    size, at = data[at + 1], at + 2
+    if size >= 0x80:  # a varint: seven bits a byte, the lowest first, the highest bit set in all but the last
+        size, shift = size & 0x7F, 7
+        while data[at] >= 0x80:
+            size, at, shift = size | (data[at] & 0x7F) << shift, at + 1, shift + 7
+        size, at = size | data[at] << shift, at + 1
+    return at, at + size
 
 
 def feature_places(data: bytes) -> dict[str, tuple[int, int]]:
     """Where the bytes of each feature are.
 
     Args:
-      data: A serialised `tf.train.Example` whose features are one string of bytes each.
+      data: A serialised `tf.train.Example` whose features are one string of bytes each: ``features`` {``feature`` {name, ``bytes_list``
+        {``value``}}}, each message with its fields in the order of their numbers, as protobuf writes them.
 
     Returns:
       ``{name: (start, end)}`` into ``data``.
 
     Raises:
       ValueError: it is something else.
+      IndexError: it ends early.
+
+    Source: tensorflow/core/example/example.proto and feature.proto; protobuf.dev/programming-guides/encoding.
     """
     places = {}
-    for number, at, end in _fields(data, *_only(data, 0, len(data), _EXAMPLE_FEATURES)):
-        entry = {field: (start, stop) for field, start, stop in _fields(data, at, end)}
-        if number != _MAP_ENTRY or set(entry) != {_ENTRY_KEY, _ENTRY_VALUE}:
-            raise ValueError(f"no feature with a name at byte {at}")
-        name = data[slice(*entry[_ENTRY_KEY])].decode()
-        places[name] = _only(data, *_only(data, *entry[_ENTRY_VALUE], _BYTES_LIST), _BYTES)
+    at, end = _field(data, 0, _FIRST)
+    while at < end:
+        entry, entry_end = _field(data, at, _FIRST)
+        name, name_end = _field(data, entry, _FIRST)
+        feature, _ = _field(data, name_end, _SECOND)
+        values, _ = _field(data, feature, _FIRST)
+        value, value_end = _field(data, values, _FIRST)
+        if value_end != entry_end:
+            raise ValueError(f"a feature that is not one string of bytes, at byte {at}")
+        places[data[name:name_end].decode()] = value, value_end
+        at = entry_end
+    if not at == end == len(data):
+        raise ValueError(f"{len(data)} bytes, of which {end} should be the features and {at} are")
     return places
 
 
