@@ -57,7 +57,7 @@ def make_dataset(bands: pathlib.Path, folder: pathlib.Path, pixels: int, sets: i
     Returns:
       The dataset.
     """
-    images = []
+    images, place = [], {}
     for band in BANDS:
         if not (bands / f"s2_{band}.tif").is_file():
             raise InputError(f"--data={bands}: no s2_{band}.tif there")

@@ -43,7 +43,7 @@ def _needed() -> float | None:
         return _NEEDED.value
     if (name is None) != (gflop is None):
         raise InputError("--accelerator and --gflop_per_set go together (rsfm_jax.compile prints FLOPs a step), or give --sets_per_s")
-    return None if name is None else needed_sets_per_s(name, gflop, _MFU.value)
+    return None if name is None or gflop is None else needed_sets_per_s(name, gflop, _MFU.value)
 
 
 def _report(found: Throughput, needed: float | None) -> bool:

@@ -41,7 +41,8 @@ class Batches:
 
     def record_number(self, global_index: int) -> int:
         """Which record an example is made of."""
-        return int(self._order[global_index])
+        number: Any = self._order[global_index]
+        return int(number)
 
     def _open(self) -> grain.DatasetIterator:
         config = self._config

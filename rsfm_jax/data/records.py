@@ -77,7 +77,7 @@ class Records(Sequence[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: Any) -> dict[str, Any]:
+    def __getitem__(self, index: Any) -> Any:
         """The features of a record: read-only arrays that hold on to the record's bytes, and text as bytes.
 
         Raises:
