@@ -5,6 +5,7 @@ from collections import Counter
 import datetime
 import html.parser
 import io
+import json
 import pathlib
 import re
 import shutil
