@@ -321,11 +321,14 @@ class Config:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as plain dicts and lists, ready for JSON."""
-    return _plain(dataclasses.asdict(config))
+    """A config dataclass as plain dicts and lists, ready for JSON; rare knobs are in it where they differ from their defaults."""
+    return _plain(config)
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        named = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: _plain(item) for field, item in named.items() if not (field.metadata.get("rare") and item == field.default)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,18 +7,19 @@ from typing import Any
 from rsfm_jax.errors import InputError
 
 
-def knob(default: Any, doc: str, runtime: bool = False) -> Any:
+def knob(default: Any, doc: str, runtime: bool = False, rare: bool = False) -> Any:
     """A dataclass field with its one line of documentation.
 
     Args:
       default: The default value, or a class without arguments to build it from.
       doc: What the knob does, in one line.
       runtime: True when a run may be continued with another value.
+      rare: True when files say it only where it differs from its default, so that those written before it was there read the same.
 
     Returns:
       The dataclass field.
     """
-    metadata = {"doc": doc, "runtime": runtime}
+    metadata = {"doc": doc, "runtime": runtime, "rare": rare}
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -19,7 +19,8 @@ Sources of the figures:
     degrees Celsius x 100 (held in kelvin), nodata -9999, all on 30 m; wavelengths are those of OLI/TIRS and MSI.
   WorldView-2, WorldView-3, GeoEye-1: Maxar "Spectral response" sheets, nominal band edges; digital numbers, calibration is per scene.
   NEON AOP camera: nominal RGB filter edges (NEON.DOC.005053); 8-bit digital numbers.
-  Elevation: metres above the stated vertical datum; nodata is the file's own.
+  Elevation: metres above the stated vertical datum; nodata is the file's own. The band ``height`` of a surface is metres above the
+    terrain (a normalised surface model): delivered as such, or made of ``elevation`` by a slot's ``minus``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -228,7 +229,15 @@ _ALL = (
     *_maxar("worldview3", "WorldView-3", 0.3, _WV2_MS),
     *_maxar("geoeye1", "GeoEye-1", 0.5, _GE1_MS),
     _elevation("dem", "Terrain elevation", 30.0),
-    _elevation("dsm", "Surface elevation", 1.0),
+    Sensor(
+        "dsm",
+        "Surface elevation",
+        _named(
+            Band(name, "elevation", 1.0, "m", valid_range=lowest_highest)
+            for name, lowest_highest in (("elevation", (-500.0, 9000.0)), ("height", (-100.0, 1000.0)))
+        ),
+        ("elevation",),
+    ),
 )
 SENSORS: dict[str, Sensor] = {sensor.name: sensor for sensor in _ALL}
 
