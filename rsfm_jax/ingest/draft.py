@@ -7,7 +7,7 @@ sensor becomes a slot of its own, so nothing is resampled unless a scene has no 
 import math
 
 from rsfm_jax.ingest.raster import OpenScene, rect_in, to_lonlat
-from rsfm_jax.ingest.sets import metric_crs
+from rsfm_jax.ingest.places import metric_crs
 from rsfm_jax.layouts import Layout, Slot
 
 _MOST_SLOTS = 6

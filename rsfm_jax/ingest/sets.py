@@ -2,27 +2,33 @@
 
 A place is a window of the first slot's pixel grid. At each place every acquisition of the layout is filled by a scene whose ground
 covers the window to within a pixel of the coarsest slot; members without resampling are snapped to their own pixel grid, at most half of
-their own pixel away, and the plan keeps where they really lie. Everything that is left out carries a reason.
+their own pixel away, and the plan keeps where they really lie. Everything that is left out carries a reason, and is counted.
+
+Which scenes can cover which grid's places is found by joins (`rsfm_jax.ingest.join`), so that no scene is compared with all places. Sets
+are planned one by one: memory goes with the number of scenes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 import dataclasses
-import datetime
-import hashlib
-import itertools
+import functools
 import math
 
 import numpy as np
 from rasterio.crs import CRS
 
 from rsfm_jax.config import IngestConfig
-from rsfm_jax.geo import Rect, cell_uniform, ground_cells, utm_epsg
-from rsfm_jax.ingest.raster import GSD_TOLERANCE, BandRaster, OpenScene, rect_in, to_lonlat
+from rsfm_jax.geo import Rect, cell_uniform, ground_cells
+from rsfm_jax.ingest.dates import DateRules
+from rsfm_jax.ingest.even import draw_evenly, lot
+from rsfm_jax.ingest.fitting import by_date, candidates, terrains
+from rsfm_jax.ingest.footprints import Footprints, Systems, footprints
+from rsfm_jax.ingest.join import UNKNOWN_US, Join, Queries
+from rsfm_jax.ingest.places import Places, common_rect, ground_rect, metric_crs, same_grids, window_rect
+from rsfm_jax.ingest.raster import OpenScene, to_lonlat
 from rsfm_jax.layouts import Layout, Slot
 
-_MOST_ENUMERATED = 4096  # combinations of dates listed at one place; above that they are drawn
-_DRAWS_PER_SET = 32
-_LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+_COVERS_KEPT = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Member:
       slot: The slot it fills.
       rect: Its ground in the set's coordinate system.
       window: First (column, row) on the native grid, or None when the chip is resampled.
+      minus: The terrain whose elevation is taken off, or None.
     """
 
     scene: OpenScene
     slot: Slot
     rect: Rect
     window: tuple[int, int] | None
+    minus: OpenScene | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,183 +71,190 @@ class PlannedSet:
     split: str | None
 
 
-def metric_crs(scene: OpenScene) -> CRS:
-    """The coordinate system in metres that sets of a scene are laid out in: its own, or the UTM zone of its centre."""
-    if scene.metric:
-        return scene.crs
-    band = next(iter(scene.bands.values()))
-    ((lon, lat),) = to_lonlat(scene.crs, np.array([band.rect.centre]))
-    return CRS.from_epsg(utm_epsg(lon, lat))
-
-
-def ground_rect(scene: OpenScene, slot: Slot, crs: CRS) -> Rect:
-    """The ground, in ``crs``, on which a scene has all bands of a slot."""
-    rects = [scene.bands[name].rect for name in slot.bands]
-    common = rects[0]
-    for rect in rects[1:]:
-        common = common.intersection(rect)
-    return rect_in(scene.crs, common, crs)
-
-
-def unfit(scene: OpenScene, slot: Slot) -> str | None:
-    """Why a scene of the right sensor cannot fill a slot, or None when it can."""
-    missing = [name for name in slot.bands if name not in scene.bands]
-    if missing:
-        return f"has no band {', '.join(missing)}"
-    if slot.resample != "none":
-        return None
-    first = scene.bands[slot.bands[0]]
-    if not scene.metric:
-        return "is not in a projected coordinate system in metres and the slot does not resample"
-    if not all(scene.bands[name].same_grid(first) for name in slot.bands):
-        return f"has bands {', '.join(slot.bands)} on different grids and the slot does not resample"
-    if not first.north_up:
-        return "has a rotated grid and the slot does not resample"
-    if abs(first.gsd_m / slot.gsd_m - 1) > GSD_TOLERANCE:
-        return f"has a GSD of {first.gsd_m:g} m, the slot {slot.gsd_m:g} m, and the slot does not resample"
-    return None
-
-
-def candidates(layout: Layout, scenes: list[OpenScene]) -> tuple[list[list[OpenScene]], dict[str, str]]:
-    """Scenes that can fill each acquisition of a layout.
-
-    Args:
-      layout: The layout.
-      scenes: All scenes.
-
-    Returns:
-      For each acquisition its scenes, by date and id; and for each scene of a wanted sensor that fits nowhere, the reason by scene id.
-    """
-    found, reasons = [], {}
-    for numbers in layout.acquisitions():
-        slots = [layout.slots[i] for i in numbers]
-        fitting = []
-        for scene in scenes:
-            if scene.scene.sensor.name != slots[0].sensor:
-                continue
-            why = next((reason for slot in slots if (reason := unfit(scene, slot))), None)
-            if why is None:
-                fitting.append(scene)
-            else:
-                reasons[scene.scene.id] = why
-        found.append(sorted(fitting, key=_by_date))
-    used = {scene.scene.id for fitting in found for scene in fitting}
-    return found, {name: why for name, why in reasons.items() if name not in used}
-
-
-def _by_date(scene: OpenScene) -> tuple[datetime.datetime, str]:
-    return scene.scene.acquired_utc or _LATEST, scene.scene.id
-
-
-def plan_sets(layout: Layout, scenes: list[OpenScene], config: IngestConfig) -> Iterator[PlannedSet]:
+def plan_sets(
+    layout: Layout, scenes: list[OpenScene], config: IngestConfig, left_out: Counter[str] | None = None
+) -> Iterator[PlannedSet]:
     """Plans all image sets of a layout.
 
     Args:
       layout: The layout.
       scenes: All scenes.
       config: Seed, split and stride.
+      left_out: Counts what is left out by reason, as ``"scene: cloud cover not stated"``, ``"place: no scene of dem covers it"`` or
+        ``"set: not drawn for max_sets"``; complete when the iterator has ended.
 
     Yields:
       The sets, place by place.
     """
-    found, _ = candidates(layout, scenes)
-    edge_m = max(slot.gsd_m for slot in layout.slots)  # grids of one product differ by up to a pixel; what is missing is not valid
-    for references in _same_grids(found[0], layout.slots[0]):
-        crs = metric_crs(references[0])
-        pools = [references] + found[1:]
-        covers = {  # the ground each scene offers to each acquisition
-            (a, scene.scene.id): _cover([layout.slots[i] for i in numbers], scene, crs)
-            for a, numbers in enumerate(layout.acquisitions())
-            for scene in pools[a]
-        }
-        for rect in _places(references[0], layout, crs):
-            here = [
-                [s for s in pool if (ground := covers[a, s.scene.id]) and ground.contains(rect, edge_m)] for a, pool in enumerate(pools)
-            ]
-            for combination in _combinations(layout, here, config.seed, rect):
-                yield _planned(layout, crs, rect, combination, config)
-
-
-def _cover(slots: list[Slot], scene: OpenScene, crs: CRS) -> Rect | None:
-    if scene.crs != crs and any(slot.resample == "none" for slot in slots):
-        return None
-    common = ground_rect(scene, slots[0], crs)
-    for slot in slots[1:]:
-        common = common.intersection(ground_rect(scene, slot, crs))
-    return common
-
-
-def _same_grids(scenes: list[OpenScene], slot: Slot) -> list[list[OpenScene]]:
-    """Groups scenes whose first slot has the same pixels on the ground, so that a series is one pile of dates and not many."""
-    groups: list[list[OpenScene]] = []
-    for scene in scenes:
-        band: BandRaster = scene.bands[slot.bands[0]]
-        for group in groups:
-            if group[0].crs == scene.crs and group[0].bands[slot.bands[0]].same_grid(band):
-                group.append(scene)
-                break
-        else:
-            groups.append([scene])
-    return groups
-
-
-def _places(scene: OpenScene, layout: Layout, crs: CRS) -> Iterator[Rect]:
-    slot = layout.slots[0]
-    extent_m = slot.pixels * slot.gsd_m
-    stride_m = layout.stride_m or extent_m / 2
-    if slot.resample == "none":
-        raster = scene.bands[slot.bands[0]]
-        stride = max(1, round(stride_m / slot.gsd_m))
-        for row in range(0, raster.height - slot.pixels + 1, stride):
-            for column in range(0, raster.width - slot.pixels + 1, stride):
-                yield _window_rect(raster, column, row, slot.pixels)
+    counts: Counter[str] = Counter() if left_out is None else left_out
+    planner = _Planner(layout, scenes, config)
+    counts.update(f"scene: {why}" for why in planner.reasons.values())
+    if not layout.max_sets:
+        yield from planner.sets(counts)
         return
-    ground = ground_rect(scene, slot, crs)
-    for i in range(math.floor((ground.height_m - extent_m) / stride_m + 1e-9) + 1):
-        for j in range(math.floor((ground.width_m - extent_m) / stride_m + 1e-9) + 1):
-            left, top = ground.left + j * stride_m, ground.top - i * stride_m
-            yield Rect(left, top - extent_m, left + extent_m, top)
+    plans = [plan for plan in ((_centre_deg(p), lot(config.seed, p.key)) for p in planner.sets(Counter()) if p.split)]
+    lonlat_deg = np.array([centre for centre, _ in plans]).reshape(-1, 2)
+    drawn = iter(draw_evenly(lonlat_deg, np.array([number for _, number in plans], np.uint64), layout.max_sets))
+    for plan in planner.sets(counts):
+        if plan.split is None:
+            counts["set: touches ground cells of both splits"] += 1
+        elif next(drawn):
+            yield plan
+        else:
+            counts["set: not drawn for max_sets"] += 1
 
 
-def _window_rect(raster: BandRaster, column: int, row: int, pixels: int) -> Rect:
-    (left, top), (right, bottom) = raster.transform @ (column, row), raster.transform @ (column + pixels, row + pixels)
-    return Rect(left, bottom, right, top)
+def _centre_deg(plan: PlannedSet) -> tuple[float, float]:
+    lon, lat = plan.footprint_deg.mean(axis=0)
+    return float(lon), float(lat)
 
 
-def _combinations(layout: Layout, pools: list[list[OpenScene]], seed: int, rect: Rect) -> list[tuple[OpenScene, ...]]:
-    """Draws the combinations of scenes at one place: distinct scenes, those of one sensor in order of date."""
-    if not all(pools):
-        return []
-    sensors = [layout.slots[numbers[0]].sensor for numbers in layout.acquisitions()]
-    token = f"{seed}:{layout.name}:{rect.left:.3f}:{rect.top:.3f}".encode()
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "big"))
-    if math.prod(len(pool) for pool in pools) <= _MOST_ENUMERATED:
-        every = [c for c in itertools.product(*pools) if _in_order(c, sensors)]
-        if len(every) <= layout.sets_per_place:
-            return every
-        return [every[i] for i in sorted(rng.choice(len(every), layout.sets_per_place, replace=False))]
-    drawn: dict[tuple[str, ...], tuple[OpenScene, ...]] = {}
-    for _ in range(_DRAWS_PER_SET * layout.sets_per_place):
-        combination = _sorted_by_sensor([pool[rng.integers(len(pool))] for pool in pools], sensors)
-        fits = all(scene in pool for scene, pool in zip(combination, pools, strict=True))
-        if fits and _in_order(combination, sensors) and len(drawn) < layout.sets_per_place:
-            drawn[tuple(scene.scene.id for scene in combination)] = combination
-    return [drawn[ids] for ids in sorted(drawn)]
+class _Pool:
+    """The scenes that can fill an acquisition, or that are its terrain, with the ground they offer."""
+
+    def __init__(self, scenes: list[OpenScene], slots: list[Slot], numbers: np.ndarray, systems: Systems, native: bool) -> None:
+        self.scenes, self.slots, self.numbers, self.native = scenes, slots, numbers, native
+        grounds = []
+        for scene in scenes:
+            common = common_rect(scene, slots[0].source_bands)
+            for slot in slots[1:]:
+                common = common.intersection(common_rect(scene, slot.source_bands))
+            grounds.append((scene.crs, common))
+        self.prints: Footprints = footprints(systems, grounds)
+        self.cover = functools.lru_cache(_COVERS_KEPT)(self._cover)
+
+    def _cover(self, position: int, target: int) -> tuple[float, float, float, float] | None:
+        """The ground that a scene offers in a coordinate system."""
+        systems = self.prints.systems
+        if self.prints.system[position] == target:
+            left, bottom, right, top = self.prints.bounds[position].tolist()
+            return left, bottom, right, top
+        if self.native:
+            return None
+        common = ground_rect(self.scenes[position], self.slots[0], systems.known[target])
+        for slot in self.slots[1:]:
+            common = common.intersection(ground_rect(self.scenes[position], slot, systems.known[target]))
+        return common.left, common.bottom, common.right, common.top
+
+    def offers(self, positions: np.ndarray, target: int, edge_m: float) -> "_Offers":
+        """What some scenes offer in a coordinate system."""
+        covers = [(position, cover) for position in positions.tolist() if (cover := self.cover(position, target))]
+        edges = np.array([cover for _, cover in covers], np.float64).reshape(-1, 4)
+        return _Offers(np.array([position for position, _ in covers], np.int64), edges + [-edge_m, -edge_m, edge_m, edge_m])
 
 
-def _in_order(scenes: Sequence[OpenScene], sensors: list[str]) -> bool:
-    pairs = itertools.combinations(range(len(sensors)), 2)
-    return all(_by_date(scenes[i]) < _by_date(scenes[j]) for i, j in pairs if sensors[i] == sensors[j])
+@dataclasses.dataclass(frozen=True)
+class _Offers:
+    """The ground, a pixel's tolerance included, that scenes offer at the places of one grid: positions (n,), edges float64 (n, 4)."""
+
+    positions: np.ndarray
+    edges: np.ndarray
+
+    def at(self, rect: Rect) -> np.ndarray:
+        """Positions of the scenes that cover a place."""
+        low, high = (rect.left, rect.bottom), (rect.right, rect.top)
+        return self.positions[(self.edges[:, :2] <= low).all(axis=1) & (self.edges[:, 2:] >= high).all(axis=1)]
 
 
-def _sorted_by_sensor(scenes: list[OpenScene], sensors: list[str]) -> tuple[OpenScene, ...]:
-    waiting = {sensor: sorted((s for s, of in zip(scenes, sensors, strict=True) if of == sensor), key=_by_date) for sensor in set(sensors)}
-    return tuple(waiting[sensor].pop(0) for sensor in sensors)
+class _Planner:
+    """The joins of a layout's scenes, and the plan that follows from them."""
+
+    def __init__(self, layout: Layout, scenes: list[OpenScene], config: IngestConfig) -> None:
+        self._layout, self._config = layout, config
+        found, self.reasons = candidates(layout, scenes)
+        self._ranked = sorted({scene.scene.id: scene for pool in found for scene in pool}.values(), key=by_date)
+        rank = {scene.scene.id: number for number, scene in enumerate(self._ranked)}
+        self._systems = Systems()
+        slots = [[layout.slots[i] for i in numbers] for numbers in layout.acquisitions()]
+        self._pools = [
+            _Pool(pool, of, np.array([rank[s.scene.id] for s in pool], np.int64), self._systems, any(s.resample == "none" for s in of))
+            for pool, of in zip(found, slots, strict=True)
+        ]
+        self._minus = sorted({slot.minus for slot in layout.slots if slot.minus})
+        bare = [Slot(name, ("elevation",), 1.0, resample="bilinear") for name in self._minus]
+        under = [terrains(name, scenes) for name in self._minus]
+        self._terrain = [_Pool(pool, [slot], np.zeros(0), self._systems, False) for pool, slot in zip(under, bare, strict=True)]
+        self._times_us = np.array([time_us(scene) for scene in self._ranked], np.int64)
+        dates = (scene.scene.acquired_utc for scene in self._ranked)
+        seasons = np.array([-1 if date is None else date.month % 12 // 3 for date in dates], np.int64)
+        self._rules = DateRules(layout, self._times_us, seasons, [scene.scene.id for scene in self._ranked])
+        self._edge_m = max(slot.gsd_m for slot in layout.slots)  # grids of a product differ by up to a pixel; what is missing is not valid
+        self._groups = same_grids(found[0], layout.slots[0], self._systems)
+        self._targets = np.array([self._systems.number(metric_crs(found[0][group[0]])) for group in self._groups], np.int64)
+
+    def sets(self, counts: Counter[str]) -> Iterator[PlannedSet]:
+        """Plans, grid by grid and place by place."""
+        for group, target, met in zip(self._groups, self._targets.tolist(), self._meetings(), strict=True):
+            pools, crs = self._pools, self._systems.known[target]
+            places = Places(pools[0].scenes[group[0]], self._layout, crs)
+            lone = next((pool for pool, positions in zip(self._others(), met, strict=True) if not len(positions)), None)
+            if lone is not None:
+                counts[_uncovered(lone, lone in self._terrain)] += len(places)
+                continue
+            everyone = [pools[0], *self._others()]
+            offers = [pool.offers(p, target, self._edge_m) for pool, p in zip(everyone, [np.array(group), *met], strict=True)]
+            for rect in places:
+                yield from self._at(rect, crs, everyone, offers, counts)
+
+    def _others(self) -> list[_Pool]:
+        return [*self._pools[1:], *self._terrain]
+
+    def _at(self, rect: Rect, crs: CRS, pools: list[_Pool], offers: list[_Offers], counts: Counter[str]) -> Iterator[PlannedSet]:
+        here = [offer.at(rect) for offer in offers]
+        lone = next((pool for pool, positions in zip(pools, here, strict=True) if not len(positions)), None)
+        if lone is not None:
+            counts[_uncovered(lone, lone in self._terrain)] += 1
+            return
+        of_dates = len(self._pools)
+        ranks = [pool.numbers[positions] for pool, positions in zip(self._pools, here[:of_dates], strict=True)]
+        combinations = self._rules.draw(ranks, self._config.seed, rect)
+        if not combinations:
+            counts["place: no combination of the scenes that cover it was found to keep the order and the dates asked"] += 1
+        under = {name: pool.scenes[p[0]] for name, pool, p in zip(self._minus, self._terrain, here[of_dates:], strict=True)}
+        for combination in combinations:
+            yield _planned(self._layout, crs, rect, tuple(self._ranked[number] for number in combination), under, self._config)
+
+    def _meetings(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """For each grid and each pool but the first, the positions of the scenes that may cover one of its places."""
+        if not self._groups:
+            return iter(())
+        first = self._pools[0]
+        heads = [group[0] for group in self._groups]
+        targets = self._targets.tolist()
+        rects = [Places(first.scenes[p], self._layout, self._systems.known[t]).ground for p, t in zip(heads, targets, strict=True)]
+        ground = np.array([(r.left, r.bottom, r.right, r.top) for r in rects], np.float64)
+        prints = first.prints.take(np.array(heads))
+        joins = []
+        for a, pool in enumerate(self._pools[1:], 1):
+            queries = Queries(prints, self._targets, ground, self._spans_us(a))
+            joins.append(Join(pool.prints, queries, self._edge_m, not pool.native, self._times_us[pool.numbers]))
+        joins += [Join(pool.prints, Queries(prints, self._targets, ground), self._edge_m, True) for pool in self._terrain]
+        return zip(*joins, strict=True) if joins else iter([()] * len(heads))
+
+    def _spans_us(self, a: int) -> np.ndarray | None:
+        """Times of acquisition ``a`` that can go with any date of each grid, int64 (groups, 2)."""
+        reach = self._rules.reach_us(a)
+        if reach is None:
+            return None
+        times_us = [self._times_us[self._pools[0].numbers[group]] for group in self._groups]
+        return np.array([(int(of.min()) + reach[0], int(of.max()) + reach[1]) for of in times_us], np.int64)
 
 
-def _planned(layout: Layout, crs: CRS, rect: Rect, scenes: tuple[OpenScene, ...], config: IngestConfig) -> PlannedSet:
+def time_us(scene: OpenScene) -> int:
+    """Acquisition time in whole microseconds since 1970, or `UNKNOWN_US`."""
+    acquired_utc = scene.scene.acquired_utc
+    return UNKNOWN_US if acquired_utc is None else int(np.datetime64(acquired_utc.replace(tzinfo=None), "us").astype(np.int64))
+
+
+def _uncovered(pool: _Pool, terrain: bool) -> str:
+    return f"place: no {'terrain' if terrain else 'scene'} of {pool.slots[0].sensor} covers it"
+
+
+def _planned(
+    layout: Layout, crs: CRS, rect: Rect, scenes: tuple[OpenScene, ...], under: dict[str, OpenScene], config: IngestConfig
+) -> PlannedSet:
     scene_of = {i: scene for numbers, scene in zip(layout.acquisitions(), scenes, strict=True) for i in numbers}
-    members = tuple(_member(scene_of[i], slot, rect) for i, slot in enumerate(layout.slots))
+    members = tuple(_member(scene_of[i], slot, rect, under.get(slot.minus)) for i, slot in enumerate(layout.slots))
     rects = [member.rect for member in members]
     whole = Rect(min(r.left for r in rects), min(r.bottom for r in rects), max(r.right for r in rects), max(r.top for r in rects))
     footprint_deg = to_lonlat(crs, whole.corners())
@@ -252,12 +267,12 @@ def _planned(layout: Layout, crs: CRS, rect: Rect, scenes: tuple[OpenScene, ...]
     return PlannedSet(key, layout, crs, members, footprint_deg, splits.pop() if len(splits) == 1 else None)
 
 
-def _member(scene: OpenScene, slot: Slot, place: Rect) -> Member:
+def _member(scene: OpenScene, slot: Slot, place: Rect, minus: OpenScene | None) -> Member:
     x, y = place.centre
     if slot.resample != "none":
         half = slot.pixels * slot.gsd_m / 2
-        return Member(scene, slot, Rect(x - half, y - half, x + half, y + half), None)
-    raster = scene.bands[slot.bands[0]]
+        return Member(scene, slot, Rect(x - half, y - half, x + half, y + half), None, minus)
+    raster = scene.bands[slot.source_bands[0]]
     centre_column, centre_row = ~raster.transform @ (x, y)
     column, row = (math.floor(centre - slot.pixels / 2 + 0.5 + 1e-6) for centre in (centre_column, centre_row))
-    return Member(scene, slot, _window_rect(raster, column, row, slot.pixels), (column, row))
+    return Member(scene, slot, window_rect(raster, column, row, slot.pixels), (column, row), minus)
