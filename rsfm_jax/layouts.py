@@ -176,7 +176,7 @@ class Layout:
 def layout_from_dict(fields: dict[str, Any]) -> Layout:
     """Builds a `Layout` from the dict that `to_dict` made of one."""
     slots = tuple(
-        Slot(**{name: tuple(value) if isinstance(value, list) else value for name, value in slot.items()}) for slot in fields["slots"]
+        Slot(**{**slot, **{name: tuple(slot[name]) for name in ("bands", "months", "days") if name in slot}}) for slot in fields["slots"]
     )
     return Layout(**{**fields, "slots": slots})
 

@@ -33,6 +33,8 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
             print(f"{'':<32} no set: its members share no ground large enough for a chip")
         for reason, count in rejected.items():
             print(f"{'':<32} rejected: {count} x {reason}")
+        for reason, count in summary["left_out"][name].items():
+            print(f"{'':<32} left out: {count} x {reason}")
     for name, error in summary["broken_scenes"].items():
         print(f"left out: scene {name!r}: {error}")
     for name, error in summary["partly_unreadable_scenes"].items():

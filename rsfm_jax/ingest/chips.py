@@ -140,7 +140,7 @@ class ChipReader:
         return ~(np.isin(values_HW, mask.invalid) | flagged)
 
     def read_resampled(
-        self, scene: OpenScene, bands: tuple[str, ...], crs: CRS, rect: Rect, pixels: int, method: str
+        self, scene: OpenScene, bands: tuple[str, ...], crs: CRS, rect: Rect, pixels: int, method: str, rounded: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """Reads bands reprojected onto a chip's own grid; invalid pixels take no part in the interpolation.
 
@@ -151,11 +151,13 @@ class ChipReader:
           rect: The chip's ground in ``crs``.
           pixels: Height and width.
           method: A resampling of rasterio: nearest, bilinear, cubic or average.
+          rounded: Whether digital numbers go back to the acquired type, rounded when it is an integer; else they are float64.
 
         Returns:
-          Digital numbers (H, W, C), rounded back to the acquired type when it is an integer, and valid bool (H, W, C).
+          Digital numbers (H, W, C) and valid bool (H, W, C).
         """
-        dtype = np.result_type(*(scene.bands[name].dtype for name in bands))
+        acquired = np.result_type(*(scene.bands[name].dtype for name in bands))
+        dtype: np.dtype = acquired if rounded else np.dtype(np.float64)
         target = rasterio.Affine(rect.width_m / pixels, 0, rect.left, 0, -rect.height_m / pixels, rect.top)
         dn_HWC = np.zeros((pixels, pixels, len(bands)), dtype)
         valid_HWC = np.zeros(dn_HWC.shape, bool)

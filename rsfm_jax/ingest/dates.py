@@ -59,14 +59,13 @@ class DateRules:
         """
         if not all(len(pool) for pool in pools):
             return []
-        wanted = self._layout.sets_per_place
+        wanted, every = self._layout.sets_per_place, self._every(pools)
+        if every is not None and len(every) <= wanted:
+            return every
         token = f"{seed}:{self._layout.name}:{rect.left:.3f}:{rect.top:.3f}".encode()
         rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "big"))
-        every = self._every(pools)
         if every is None:
             return self._ruled(pools, wanted, rng) if self.timed else self._ordered(pools, wanted, rng)
-        if len(every) <= wanted:
-            return every
         return [every[i] for i in sorted(rng.choice(len(every), wanted, replace=False))]
 
     def _every(self, pools: list[np.ndarray]) -> list[tuple[int, ...]] | None:
@@ -127,7 +126,8 @@ class DateRules:
         for _ in range(_DRAWS_PER_SET * wanted):
             scenes = [int(pool[rng.integers(len(pool))]) for pool in pools]
             waiting = {
-                sensor: iter(sorted(s for s, of in zip(scenes, self._sensors, strict=True) if of == sensor)) for sensor in set(self._sensors)
+                sensor: iter(sorted(s for s, of in zip(scenes, self._sensors, strict=True) if of == sensor))
+                for sensor in set(self._sensors)
             }
             combination = tuple(next(waiting[sensor]) for sensor in self._sensors)
             fits = all(scene in pool for scene, pool in zip(combination, members, strict=True))

@@ -6,8 +6,12 @@ sensor becomes a slot of its own, so nothing is resampled unless a scene has no 
 
 import math
 
-from rsfm_jax.ingest.raster import OpenScene, rect_in, to_lonlat
+import numpy as np
+import shapely
+
+from rsfm_jax.ingest.footprints import Systems, footprints
 from rsfm_jax.ingest.places import metric_crs
+from rsfm_jax.ingest.raster import OpenScene, rect_in, to_lonlat
 from rsfm_jax.layouts import Layout, Slot
 
 _MOST_SLOTS = 6
@@ -25,7 +29,7 @@ def draft_layouts(scenes: list[OpenScene]) -> tuple[Layout, ...]:
       One layout for each combination of sensors that share ground, in order of first appearance.
     """
     layouts: dict[tuple, Layout] = {}
-    for group in _overlapping(scenes):
+    for group in overlapping(scenes):
         layout = _draft(group)
         if layout is not None:
             layouts.setdefault(tuple((s.sensor, s.bands, s.gsd_m, s.pixels, s.acquisition) for s in layout.slots), layout)
@@ -37,19 +41,70 @@ def draft_layouts(scenes: list[OpenScene]) -> tuple[Layout, ...]:
     return tuple(layouts.values())
 
 
-def _overlapping(scenes: list[OpenScene]) -> list[list[OpenScene]]:
-    """Groups scenes that meet on the ground, directly or through others."""
-    boxes = []
-    for scene in scenes:
-        corners = to_lonlat(scene.crs, next(iter(scene.bands.values())).rect.corners())
-        boxes.append((*corners.min(axis=0), *corners.max(axis=0)))
-    groups: list[list[int]] = []
-    for i, (west, south, east, north) in enumerate(boxes):
-        meets = [
-            g for g in groups if any(boxes[j][0] < east and boxes[j][2] > west and boxes[j][1] < north and boxes[j][3] > south for j in g)
-        ]
-        groups = [g for g in groups if g not in meets] + [[j for g in meets for j in g] + [i]]
-    return [[scenes[i] for i in sorted(group)] for group in groups]
+def overlapping(scenes: list[OpenScene]) -> list[list[OpenScene]]:
+    """Groups scenes that meet on the ground, directly or through others.
+
+    Boxes are those of the corners in longitude and latitude; one that crosses the antimeridian is two, one around a pole goes all around.
+
+    Args:
+      scenes: Open scenes.
+
+    Returns:
+      The groups, in order of their last scenes.
+    """
+    boxes, owner = _boxes_deg(scenes)
+    boxes, same = np.unique(boxes, axis=0, return_inverse=True)  # a series is one box
+    tree = shapely.STRtree(shapely.box(*boxes.T))
+    group = list(range(len(boxes)))  # each box points to one of its group, at last to the first
+    for i, (west, south, east, north) in enumerate(boxes.tolist()):
+        near = tree.query(shapely.box(west, south, east, north))
+        near = near[(boxes[near, 0] < east) & (boxes[near, 2] > west) & (boxes[near, 1] < north) & (boxes[near, 3] > south)]
+        for j in near[near < i].tolist():
+            _merge(group, i, j)
+    first = list(range(len(scenes)))
+    seen: dict[int, int] = {}
+    for box, scene in zip(same.ravel().tolist(), owner.tolist(), strict=True):
+        _merge(first, seen.setdefault(_head(group, box), scene), scene)
+    members: dict[int, list[int]] = {}
+    for i in range(len(scenes)):
+        members.setdefault(_head(first, i), []).append(i)
+    return [[scenes[i] for i in of] for of in sorted(members.values(), key=lambda of: of[-1])]
+
+
+def _boxes_deg(scenes: list[OpenScene]) -> tuple[np.ndarray, np.ndarray]:
+    """West, south, east and north of the scenes' boxes, float64 (n, 4), and whose each is, int64 (n,)."""
+    grounds = [(scene.crs, next(iter(scene.bands.values())).rect) for scene in scenes]
+    prints = footprints(Systems(), grounds)
+    points_deg = np.zeros((len(scenes), 5, 2))
+    for number in np.unique(prints.system):
+        members = np.flatnonzero(prints.system == number)
+        points = np.stack([[*grounds[i][1].corners(), grounds[i][1].centre] for i in members.tolist()])
+        points_deg[members] = to_lonlat(prints.systems.known[number], points.reshape(-1, 2)).reshape(-1, 5, 2)
+    corners_deg = points_deg[:, :4]
+    (west, south), (east, north) = corners_deg.min(axis=1).T, corners_deg.max(axis=1).T
+    lon = np.sort(points_deg[..., 0], axis=1)
+    between, around = np.diff(lon, axis=1).max(axis=1), lon[:, 0] + 360.0 - lon[:, -1]
+    projected = np.array([crs.is_projected for crs in prints.systems.known])[prints.system]
+    across = projected & (between > np.maximum(around, 180.0))
+    polar = projected & (np.maximum(between, around) <= 180.0)
+    west, east = np.where(polar, -180.0, west), np.where(polar, 180.0, east)
+    south, north = np.where(polar & (south < 0), -90.0, south), np.where(polar & (north > 0), 90.0, north)
+    eastern = np.where(corners_deg[..., 0] > 0, corners_deg[..., 0], 180.0).min(axis=1)
+    western = np.where(corners_deg[..., 0] <= 0, corners_deg[..., 0], -180.0).max(axis=1)
+    boxes = np.column_stack([np.where(across, eastern, west), south, np.where(across, 180.0, east), north])
+    beyond = np.column_stack([np.full(len(scenes), -180.0), south, western, north])[across]
+    return np.concatenate([boxes, beyond]), np.concatenate([np.arange(len(scenes)), np.flatnonzero(across)])
+
+
+def _head(group: list[int], i: int) -> int:
+    while group[i] != i:
+        group[i] = i = group[group[i]]
+    return i
+
+
+def _merge(group: list[int], i: int, j: int) -> None:
+    low, high = sorted((_head(group, i), _head(group, j)))
+    group[high] = low
 
 
 def _grids(scene: OpenScene, wanted: set[str]) -> list[tuple[float, str, tuple[str, ...]]]:

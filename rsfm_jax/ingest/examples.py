@@ -11,9 +11,11 @@ from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
 from rsfm_jax.ingest.builder import Example
 from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.heights import read_height
 from rsfm_jax.ingest.manifest import crs_name, set_row
 from rsfm_jax.ingest.sets import Member, PlannedSet
 from rsfm_jax.ingest.tally import Tally
+from rsfm_jax.sensors import get_sensor
 
 UNREADABLE = "a scene cannot be read"
 
@@ -81,12 +83,14 @@ class ExampleMaker:
         for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
             physical_HWC = example[f"scale_{i}"] * dn_HWC.astype(np.float64) + example[f"offset_{i}"]
             for c, name in enumerate(member.slot.bands):
-                self.tally.ranges.add(member.scene.scene.id, member.scene.bands[name].source.band, physical_HWC[..., c][valid_HWC[..., c]])
+                self.tally.ranges.add(member.scene.scene.id, get_sensor(member.slot.sensor).band(name), physical_HWC[..., c][valid_HWC[..., c]])
             if plan.split == "train":
                 self.tally.statistics.add_chip(member.slot.sensor, tuple(member.slot.bands), physical_HWC, valid_HWC)
 
     def _read(self, plan: PlannedSet, member: Member) -> tuple[np.ndarray, np.ndarray]:
         slot = member.slot
+        if member.minus is not None:
+            return read_height(self._reader, member.scene, member.minus, slot, plan.crs, member.rect, member.window)
         if member.window is not None:
             return self._reader.read_window(member.scene, slot.bands, *member.window, slot.pixels)
         return self._reader.read_resampled(member.scene, slot.bands, plan.crs, member.rect, slot.pixels, slot.resample)
@@ -101,12 +105,14 @@ def _example(plan: PlannedSet, chips: list[tuple[np.ndarray, np.ndarray]]) -> di
         "lonlat_deg": plan.footprint_deg,
     }
     for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
-        rect, pixels, rasters = member.rect, member.slot.pixels, [member.scene.bands[name] for name in member.slot.bands]
+        rect, pixels = member.rect, member.slot.pixels
+        made = member.minus is not None  # heights are metres already
+        rasters = [member.scene.bands[name] for name in member.slot.source_bands]
         example |= {
             f"pixels_{i}": dn_HWC,
             f"valid_{i}": np.packbits(valid_HWC),
-            f"scale_{i}": np.array([raster.scale for raster in rasters]),
-            f"offset_{i}": np.array([raster.offset for raster in rasters]),
+            f"scale_{i}": np.array([1.0 if made else raster.scale for raster in rasters]),
+            f"offset_{i}": np.array([0.0 if made else raster.offset for raster in rasters]),
             f"grid_m_{i}": np.array([rect.left - x, rect.top - y, rect.width_m / pixels, rect.height_m / pixels]),
             f"time_{i}": np.array(year_and_day(member.scene.scene.acquired_utc)),
             f"scene_{i}": member.scene.scene.id,

@@ -40,9 +40,9 @@ def barred(scene: OpenScene, layout: Layout, i: int) -> str | None:
     slot, acquired_utc = layout.slots[i], scene.scene.acquired_utc
     limit = layout.cloud_limit_percent(slot)
     if limit < NO_CLOUD_LIMIT:
-        if scene.scene.cloud_percent is None:
+        if scene.scene.conditions.cloud_percent is None:
             return "cloud cover not stated"
-        if scene.scene.cloud_percent > limit:
+        if scene.scene.conditions.cloud_percent > limit:
             return f"has more than {limit:g} % clouds"
     if not layout.needs_date(i):
         return None

@@ -24,7 +24,8 @@ def crs_name(crs: CRS) -> str:
 def member_row(member: Member) -> dict[str, Any]:
     """What a set's row says of a member."""
     rect = member.rect
-    return {"scene": member.scene.scene.id, "window": member.window, "rect_m": [rect.left, rect.bottom, rect.right, rect.top]}
+    row = {"scene": member.scene.scene.id, "window": member.window, "rect_m": [rect.left, rect.bottom, rect.right, rect.top]}
+    return row | ({} if member.minus is None else {"minus": member.minus.scene.id})
 
 
 def set_row(plan: PlannedSet, reason: str | None = None, **more: Any) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _said(scene: Scene) -> dict[str, Any]:
 def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> dict[str, Any]:
     used, error = tally.used[scene.scene.id], tally.unreadable.get(scene.scene.id)
     reasons = [why for layout in layouts if (why := candidates(layout, [scene])[1].get(scene.scene.id))]
-    wanted = any(slot.sensor == scene.scene.sensor.name for layout in layouts for slot in layout.slots)
+    wanted = any(scene.scene.sensor.name in (slot.sensor, slot.minus) for layout in layouts for slot in layout.slots)
     reason = None
     if not used:
         reason = (
@@ -113,6 +114,7 @@ def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any
     parts = []
     for layout in layouts:
         rejected = ", ".join(f"{count} x {reason}" for reason, count in tally.rejections(layout.name).items())
+        rejected = rejected or ", ".join(f"{count} x {reason}" for reason, count in tally.missed(layout.name).items())
         parts.append(f"layout {layout.name!r}: {rejected or 'its members share no ground large enough for a chip'}")
     scenes = [f"scene {row['id']!r}: {row.get('error', row['reason'])}" for row in rows if row["kind"] == "scene"]
     return "; ".join(parts + scenes[:5])
@@ -120,7 +122,8 @@ def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any
 
 def unused_bands(scenes: list[OpenScene], layouts: list[Layout]) -> dict[str, list[str]]:
     """Bands that scenes have and no layout reads, by sensor."""
-    read = {(slot.sensor, band) for layout in layouts for slot in layout.slots for band in slot.bands}
+    read = {(slot.sensor, band) for layout in layouts for slot in layout.slots for band in slot.source_bands}
+    read |= {(slot.minus, "elevation") for layout in layouts for slot in layout.slots if slot.minus}
     unused: dict[str, list[str]] = {}
     for scene in scenes:
         sensor = scene.scene.sensor.name

@@ -9,6 +9,7 @@ The dataset is written beside its final place and moved there when it is whole:
 Until then `work/` beside them has what each task took and gave: scenes looked at, shards written.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 import dataclasses
 import functools
@@ -36,6 +37,7 @@ from rsfm_jax.ingest.shards import cut_shards, records_file, rows_file, write_sh
 from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.ingest.tasks import is_done, put, result, run_tasks
 from rsfm_jax.layouts import Layout
+from rsfm_jax.sensors import get_sensor
 from rsfm_jax.staging import check_free, resumable_folder
 
 BOUNDARY = "touches ground cells of both splits"
@@ -150,7 +152,8 @@ def _summary(
     config: IngestConfig,
     tally: Tally,
 ) -> dict[str, Any]:
-    units = {(s.scene.sensor.name, name): band.source.band.unit for s in scenes for name, band in s.bands.items()}
+    slots = [slot for layout in written for slot in layout.slots]
+    units = {(slot.sensor, name): get_sensor(slot.sensor).band(name).unit for slot in slots for name in slot.bands}
     described = [{**to_dict(layout), "dtypes": dtypes[layout.name]} for layout in written]
     statistics = tally.statistics.to_dict(units)
     content = [json.dumps(described, sort_keys=True), json.dumps(statistics, sort_keys=True), *sorted(one.hex() for one in tally.digests)]
@@ -161,6 +164,7 @@ def _summary(
         "layouts": described,
         "sets": {layout.name: tally.counts(layout.name) for layout in layouts},
         "rejected": {layout.name: tally.rejections(layout.name) for layout in layouts},
+        "left_out": {layout.name: tally.missed(layout.name) for layout in layouts},
         "unrecognised_files": problems.unrecognised,
         "broken_products": problems.products,
         "broken_scenes": {scene.id: error for scene, error in problems.scenes},
@@ -176,12 +180,10 @@ def _cut(
 ) -> dict[str, str]:
     """Plans a layout's shards and writes them down as tasks; the split of each by name, those of 'train' first."""
     names: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
     with rows_file(work, _boundary(layout.name)).open("w") as rows:
-        if not dtypes:
-            return names
-
         def of_a_split() -> Iterator[PlannedSet]:
-            for plan in plan_sets(layout, scenes, config):
+            for plan in plan_sets(layout, scenes, config, left_out):
                 if how.keep is not None and plan.key not in how.keep:
                     continue
                 if plan.split is None:
@@ -191,10 +193,11 @@ def _cut(
                 else:
                     yield plan
 
-        for shard in cut_shards(layout, of_a_split(), tuple(dtypes), config.shard_mib):
+        for shard in cut_shards(layout, of_a_split(), tuple(dtypes), config.shard_mib) if dtypes else ():
             if not is_done(work, shard.name):
                 put(work, shard.name, shard)
             names[shard.name] = shard.split
+    tally.left_out.update({(layout.name, reason): count for reason, count in left_out.items()})
     return dict(sorted(names.items(), key=lambda one: one[1] != "train"))
 
 
@@ -210,6 +213,6 @@ def _dtypes(layout: Layout, scenes: list[OpenScene]) -> list[str]:
         return []
     by_slot = {i: pool for numbers, pool in zip(layout.acquisitions(), found, strict=True) for i in numbers}
     return [
-        str(np.result_type(*(scene.bands[name].dtype for scene in by_slot[i] for name in slot.bands)))
+        "float32" if slot.minus else str(np.result_type(*(scene.bands[name].dtype for scene in by_slot[i] for name in slot.bands)))
         for i, slot in enumerate(layout.slots)
     ]

@@ -8,10 +8,10 @@ Which scenes can cover which grid's places is found by joins (`rsfm_jax.ingest.j
 are planned one by one: memory goes with the number of scenes.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -22,13 +22,12 @@ from rsfm_jax.geo import Rect, cell_uniform, ground_cells
 from rsfm_jax.ingest.dates import DateRules
 from rsfm_jax.ingest.even import draw_evenly, lot
 from rsfm_jax.ingest.fitting import by_date, candidates, terrains
-from rsfm_jax.ingest.footprints import Footprints, Systems, footprints
+from rsfm_jax.ingest.footprints import Systems
 from rsfm_jax.ingest.join import UNKNOWN_US, Join, Queries
-from rsfm_jax.ingest.places import Places, common_rect, ground_rect, metric_crs, same_grids, window_rect
+from rsfm_jax.ingest.offers import Offers, Pool
+from rsfm_jax.ingest.places import Places, metric_crs, same_grids, window_rect
 from rsfm_jax.ingest.raster import OpenScene, to_lonlat
 from rsfm_jax.layouts import Layout, Slot
-
-_COVERS_KEPT = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +70,7 @@ class PlannedSet:
     split: str | None
 
 
-def plan_sets(
-    layout: Layout, scenes: list[OpenScene], config: IngestConfig, left_out: Counter[str] | None = None
-) -> Iterator[PlannedSet]:
+def plan_sets(layout: Layout, scenes: list[OpenScene], config: IngestConfig, left_out: Counter[str] | None = None) -> Iterator[PlannedSet]:
     """Plans all image sets of a layout.
 
     Args:
@@ -92,9 +89,12 @@ def plan_sets(
     if not layout.max_sets:
         yield from planner.sets(counts)
         return
-    plans = [plan for plan in ((_centre_deg(p), lot(config.seed, p.key)) for p in planner.sets(Counter()) if p.split)]
-    lonlat_deg = np.array([centre for centre, _ in plans]).reshape(-1, 2)
-    drawn = iter(draw_evenly(lonlat_deg, np.array([number for _, number in plans], np.uint64), layout.max_sets))
+    lonlat_deg, lots = array("d"), array("Q")  # 24 bytes a set
+    for plan in planner.sets(Counter()):
+        if plan.split is not None:
+            lonlat_deg.extend(plan.footprint_deg.mean(axis=0).tolist())
+            lots.append(lot(config.seed, plan.key))
+    drawn = iter(draw_evenly(np.array(lonlat_deg).reshape(-1, 2), np.array(lots, np.uint64), layout.max_sets))
     for plan in planner.sets(counts):
         if plan.split is None:
             counts["set: touches ground cells of both splits"] += 1
@@ -102,58 +102,6 @@ def plan_sets(
             yield plan
         else:
             counts["set: not drawn for max_sets"] += 1
-
-
-def _centre_deg(plan: PlannedSet) -> tuple[float, float]:
-    lon, lat = plan.footprint_deg.mean(axis=0)
-    return float(lon), float(lat)
-
-
-class _Pool:
-    """The scenes that can fill an acquisition, or that are its terrain, with the ground they offer."""
-
-    def __init__(self, scenes: list[OpenScene], slots: list[Slot], numbers: np.ndarray, systems: Systems, native: bool) -> None:
-        self.scenes, self.slots, self.numbers, self.native = scenes, slots, numbers, native
-        grounds = []
-        for scene in scenes:
-            common = common_rect(scene, slots[0].source_bands)
-            for slot in slots[1:]:
-                common = common.intersection(common_rect(scene, slot.source_bands))
-            grounds.append((scene.crs, common))
-        self.prints: Footprints = footprints(systems, grounds)
-        self.cover = functools.lru_cache(_COVERS_KEPT)(self._cover)
-
-    def _cover(self, position: int, target: int) -> tuple[float, float, float, float] | None:
-        """The ground that a scene offers in a coordinate system."""
-        systems = self.prints.systems
-        if self.prints.system[position] == target:
-            left, bottom, right, top = self.prints.bounds[position].tolist()
-            return left, bottom, right, top
-        if self.native:
-            return None
-        common = ground_rect(self.scenes[position], self.slots[0], systems.known[target])
-        for slot in self.slots[1:]:
-            common = common.intersection(ground_rect(self.scenes[position], slot, systems.known[target]))
-        return common.left, common.bottom, common.right, common.top
-
-    def offers(self, positions: np.ndarray, target: int, edge_m: float) -> "_Offers":
-        """What some scenes offer in a coordinate system."""
-        covers = [(position, cover) for position in positions.tolist() if (cover := self.cover(position, target))]
-        edges = np.array([cover for _, cover in covers], np.float64).reshape(-1, 4)
-        return _Offers(np.array([position for position, _ in covers], np.int64), edges + [-edge_m, -edge_m, edge_m, edge_m])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Offers:
-    """The ground, a pixel's tolerance included, that scenes offer at the places of one grid: positions (n,), edges float64 (n, 4)."""
-
-    positions: np.ndarray
-    edges: np.ndarray
-
-    def at(self, rect: Rect) -> np.ndarray:
-        """Positions of the scenes that cover a place."""
-        low, high = (rect.left, rect.bottom), (rect.right, rect.top)
-        return self.positions[(self.edges[:, :2] <= low).all(axis=1) & (self.edges[:, 2:] >= high).all(axis=1)]
 
 
 class _Planner:
@@ -167,13 +115,13 @@ class _Planner:
         self._systems = Systems()
         slots = [[layout.slots[i] for i in numbers] for numbers in layout.acquisitions()]
         self._pools = [
-            _Pool(pool, of, np.array([rank[s.scene.id] for s in pool], np.int64), self._systems, any(s.resample == "none" for s in of))
+            Pool(pool, of, np.array([rank[s.scene.id] for s in pool], np.int64), self._systems)
             for pool, of in zip(found, slots, strict=True)
         ]
         self._minus = sorted({slot.minus for slot in layout.slots if slot.minus})
         bare = [Slot(name, ("elevation",), 1.0, resample="bilinear") for name in self._minus]
         under = [terrains(name, scenes) for name in self._minus]
-        self._terrain = [_Pool(pool, [slot], np.zeros(0), self._systems, False) for pool, slot in zip(under, bare, strict=True)]
+        self._terrain = [Pool(pool, [slot], np.zeros(0, np.int64), self._systems) for pool, slot in zip(under, bare, strict=True)]
         self._times_us = np.array([time_us(scene) for scene in self._ranked], np.int64)
         dates = (scene.scene.acquired_utc for scene in self._ranked)
         seasons = np.array([-1 if date is None else date.month % 12 // 3 for date in dates], np.int64)
@@ -196,10 +144,10 @@ class _Planner:
             for rect in places:
                 yield from self._at(rect, crs, everyone, offers, counts)
 
-    def _others(self) -> list[_Pool]:
+    def _others(self) -> list[Pool]:
         return [*self._pools[1:], *self._terrain]
 
-    def _at(self, rect: Rect, crs: CRS, pools: list[_Pool], offers: list[_Offers], counts: Counter[str]) -> Iterator[PlannedSet]:
+    def _at(self, rect: Rect, crs: CRS, pools: list[Pool], offers: list[Offers], counts: Counter[str]) -> Iterator[PlannedSet]:
         here = [offer.at(rect) for offer in offers]
         lone = next((pool for pool, positions in zip(pools, here, strict=True) if not len(positions)), None)
         if lone is not None:
@@ -246,7 +194,7 @@ def time_us(scene: OpenScene) -> int:
     return UNKNOWN_US if acquired_utc is None else int(np.datetime64(acquired_utc.replace(tzinfo=None), "us").astype(np.int64))
 
 
-def _uncovered(pool: _Pool, terrain: bool) -> str:
+def _uncovered(pool: Pool, terrain: bool) -> str:
     return f"place: no {'terrain' if terrain else 'scene'} of {pool.slots[0].sensor} covers it"
 
 

@@ -14,6 +14,7 @@ class Tally:
     Attributes:
       kept: Sets kept, by (layout, split).
       rejected: Sets rejected, by (layout, reason).
+      left_out: Scenes, places and sets that did not come to a row, by (layout, reason).
       used: Kept sets that a scene is in, by scene id.
       unreadable: What went wrong when pixels of a scene were read, by scene id.
       statistics: Of the split 'train'.
@@ -23,6 +24,7 @@ class Tally:
 
     kept: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     rejected: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    left_out: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     used: Counter[str] = dataclasses.field(default_factory=Counter)
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     statistics: Statistics = dataclasses.field(default_factory=Statistics)
@@ -33,7 +35,7 @@ class Tally:
         """Counts an image set by its row of the manifest."""
         if row["kept"]:
             self.kept[row["layout"], row["split"]] += 1
-            self.used.update({member["scene"] for member in row["members"]})
+            self.used.update({member[part] for member in row["members"] for part in ("scene", "minus") if part in member})
         else:
             self.rejected[row["layout"], row["reason"]] += 1
 
@@ -41,6 +43,7 @@ class Tally:
         """Adds the sums of another; statistics are exact to rounding, which depends on the order of merging."""
         self.kept += other.kept
         self.rejected += other.rejected
+        self.left_out += other.left_out
         self.used += other.used
         self.unreadable = other.unreadable | self.unreadable
         self.statistics.merge(other.statistics)
@@ -54,3 +57,7 @@ class Tally:
     def rejections(self, layout: str) -> dict[str, int]:
         """Rejected sets of a layout by reason."""
         return {reason: count for (name, reason), count in self.rejected.items() if name == layout}
+
+    def missed(self, layout: str) -> dict[str, int]:
+        """What of a layout did not come to a row, by reason."""
+        return {reason: count for (name, reason), count in sorted(self.left_out.items()) if name == layout}
