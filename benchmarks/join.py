@@ -7,12 +7,13 @@ Footprints of 5.12 km lie at random in UTM zones, eight over a point, a fifth of
 looked at too, at random times of six years; more footprints are more zones, up to all sixty. Every footprint asks which others meet its
 ground within 30 days. With ``--plan`` the same footprints are open scenes of one band and
 `rsfm_jax.ingest.sets.plan_sets` makes every image set of two dates within 30 days, split included. Each size runs in a process of its own,
-which reports its peak resident memory. The last line is JSON.
+which reports its peak resident memory; ``cpu_s`` is what it worked, ``seconds`` what it took beside the machine's other load. The last line is JSON.
 """
 
 import datetime
 import json
 import math
+import os
 import pathlib
 import resource
 import subprocess
@@ -63,13 +64,13 @@ def made_footprints(count: int, seed: int = 0) -> tuple[Footprints, np.ndarray]:
 def measure_join(count: int) -> dict[str, float]:
     """Joins and counts."""
     prints, times_us = made_footprints(count)
-    started = time.perf_counter()
+    started, cpu_s = time.perf_counter(), time.process_time()
     reach_us = round(DAYS * DAY_US)
     queries = Queries(prints, prints.system, prints.bounds, np.column_stack([times_us - reach_us, times_us + reach_us]))
     join = Join(prints, queries, edge_m=10.0, across=True, times_us=times_us)
     built = time.perf_counter()
     pairs = sum(len(found) for found in join) - count
-    return {"pairs": pairs, "build_s": built - started, "seconds": time.perf_counter() - started}
+    return {"pairs": pairs, "build_s": built - started, "seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu_s}
 
 
 def made_scenes(count: int) -> list[OpenScene]:
@@ -92,11 +93,11 @@ def measure_plan(count: int) -> dict[str, float]:
     """Plans and counts."""
     scenes = made_scenes(count)
     made_gb = _peak_gb()
-    started = time.perf_counter()
+    started, cpu_s = time.perf_counter(), time.process_time()
     date = Slot("sentinel2_l2a", ("B04",), 10.0, 256, 16, resample="bilinear")
     plans = plan_sets(Layout("pairs", (date, date), max_days=DAYS, stride_m=SIDE_M / 2), scenes, IngestConfig(val_share=0.1))
     sets = sum(1 for _ in plans)
-    return {"sets": sets, "scenes_gb": made_gb, "seconds": time.perf_counter() - started}
+    return {"sets": sets, "scenes_gb": made_gb, "seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu_s}
 
 
 def _peak_gb() -> float:
@@ -109,7 +110,8 @@ def main(argv: list[str]) -> None:
     if _ONE.value:
         measure = {"join": measure_join, "plan": measure_plan}[_ONE.value]
         (count,) = map(int, _SIZES.value)
-        print(json.dumps({"what": _ONE.value, "footprints": count} | measure(count) | {"peak_gb": _peak_gb()}))
+        row = {"what": _ONE.value, "footprints": count} | measure(count)
+        print(json.dumps(row | {"peak_gb": _peak_gb(), "load": os.getloadavg()[0]}))
         return
     rows = []
     for what in ("join", "plan") if _PLAN.value else ("join",):
@@ -123,8 +125,8 @@ def main(argv: list[str]) -> None:
         of = [row for row in rows if row["what"] == what]
         if len(of) > 1:
             factor = math.log(of[-1]["footprints"] / of[0]["footprints"])
-            growth[what] = round(math.log(of[-1]["seconds"] / of[0]["seconds"]) / factor, 3)
-            print(f"{what}: seconds go with the footprints to the power of {growth[what]}")
+            growth[what] = round(math.log(of[-1]["cpu_s"] / of[0]["cpu_s"]) / factor, 3)
+            print(f"{what}: processor seconds go with the footprints to the power of {growth[what]}")
     print(json.dumps({"rows": rows, "growth": growth}))
 
 

@@ -22,7 +22,8 @@ _MOST_LOCAL_DEG = 5.0  # a larger footprint is taken to be near everything
 _REACH = 3.3  # the box around a footprint in another coordinate system ends within three radii of its centre
 _ANYWHERE = (-1e9, -1e9, 1e9, 1e9)
 _AT_ONCE = 100_000
-_ROUND = np.array([(0.5, 0.5), (0, 0), (0, 0.5), (0, 1), (0.5, 1), (1, 1), (1, 0.5), (1, 0), (0.5, 0)])  # centre, then along the edges
+_CENTRE_AND_CORNERS = np.array([(0.5, 0.5), (0, 0), (0, 1), (1, 1), (1, 0)])
+_ROUND = np.concatenate([_CENTRE_AND_CORNERS[1:], [(0, 0.5), (0.5, 1), (1, 0.5), (0.5, 0)]])
 
 
 class Systems:
@@ -72,10 +73,9 @@ def footprints(systems: Systems, grounds: Sequence[tuple[CRS, Rect]]) -> Footpri
     return Footprints(systems, system, edges)
 
 
-def _points(bounds: np.ndarray) -> np.ndarray:
-    """The centre and eight points along the edges, (N, 9, 2)."""
-    low, size = bounds[:, None, :2], (bounds[:, 2:] - bounds[:, :2])[:, None]
-    return low + _ROUND * size
+def _points(bounds: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Points of rectangles, (N, points, 2), at shares of their sides, (points, 2)."""
+    return bounds[:, None, :2] + where * (bounds[:, 2:] - bounds[:, :2])[:, None]
 
 
 def caps(prints: Footprints) -> np.ndarray:
@@ -93,7 +93,8 @@ def caps(prints: Footprints) -> np.ndarray:
         members = np.flatnonzero(prints.system == number)
         for start in range(0, len(members), _AT_ONCE):
             some = members[start : start + _AT_ONCE]
-            lonlat = to_lonlat(prints.systems.known[number], _points(prints.bounds[some]).reshape(-1, 2)).reshape(-1, 9, 2)
+            points = _points(prints.bounds[some], _CENTRE_AND_CORNERS)
+            lonlat = to_lonlat(prints.systems.known[number], points.reshape(-1, 2)).reshape(points.shape)
             lon, lat = np.radians(lonlat[..., 0]), np.radians(lonlat[..., 1])
             on_sphere = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
             chord = np.linalg.norm(on_sphere[:, 1:] - on_sphere[:, :1], axis=-1).max(axis=1)
@@ -147,9 +148,9 @@ def boxes_in(prints: Footprints, target: int) -> np.ndarray:
         members = members[caps(prints.take(members))[:, 2] <= _MOST_LOCAL_DEG]
         for start in range(0, len(members), _AT_ONCE):
             some = members[start : start + _AT_ONCE]
-            points = _points(prints.bounds[some])
+            points = _points(prints.bounds[some], _ROUND)
             known = prints.systems.known
-            x, y = (np.array(axis).reshape(-1, 9) for axis in _moved(known[number], known[target], points.reshape(-1, 2)))
+            x, y = (np.array(axis).reshape(points.shape[:2]) for axis in _moved(known[number], known[target], points.reshape(-1, 2)))
             edges = np.column_stack([x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1)])
             bulge = 0.1 * (edges[:, 2:] - edges[:, :2]).max(axis=1, keepdims=True)  # edges bend between the points
             edges += np.concatenate([-bulge, -bulge, bulge, bulge], axis=1)

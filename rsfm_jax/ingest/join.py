@@ -97,7 +97,7 @@ def _near_systems(prints: Footprints, queries: Queries, edge_m: float) -> dict[i
     if len(targets) == 1 and not (prints.system != targets[0]).any():
         return {}
     who, cell = cells(prints, edge_m)
-    asking, asked_cell = cells(queries.prints, edge_m)
+    asking, asked_cell = (who, cell) if queries.prints is prints else cells(queries.prints, edge_m)
     asked = np.unique(np.column_stack([asked_cell, queries.target[asking]]), axis=0)
     first, last = np.searchsorted(asked[:, 0], cell, "left"), np.searchsorted(asked[:, 0], cell, "right")
     found: dict[int, list[np.ndarray]] = {}

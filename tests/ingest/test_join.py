@@ -143,7 +143,7 @@ def test_the_join_misses_nothing_at_poles_antimeridian_and_zone_borders():
 def test_cells_wrap_around_the_antimeridian_and_the_poles():
     systems = Systems()
     degrees = CRS.from_epsg(4326)
-    grounds = [(degrees, Rect(179.9, 10.0, 179.95, 10.05)), (degrees, Rect(-179.95, 10.0, -179.9, 10.05))]
+    grounds = [(degrees, Rect(179.9, 11.0, 179.95, 11.05)), (degrees, Rect(-179.95, 11.0, -179.9, 11.05))]
     grounds += [(CRS.from_epsg(3413), Rect(-1e4, -1e4, 1e4, 1e4)), (degrees, Rect(77.0, 89.95, 77.1, 89.99))]
     grounds += [(degrees, Rect(-180.0, -90.0, 180.0, 90.0)), (degrees, Rect(0.0, 0.0, 0.1, 0.1))]
     who, cell = cells(footprints(systems, grounds), 30.0)
@@ -160,7 +160,8 @@ def test_boxes_hold_the_ground_in_other_systems():
     systems = Systems()
     corners = zip(rng.uniform(2e5, 8e5, 50), rng.uniform(1e5, 9e6, 50), 10 ** rng.uniform(2, 5.3, 50), strict=True)
     grounds = [(CRS.from_epsg(32631), Rect(x, y, x + side, y + side)) for x, y, side in corners]
-    grounds += [(CRS.from_epsg(4326), Rect(4.0, 50.0, 5.0, 51.0)), (CRS.from_epsg(3413), Rect(1e6, -2e6, 1.2e6, -1.8e6))]
+    grounds += [(CRS.from_epsg(4326), Rect(7.0, 50.0, 10.0, 51.0))]  # lowest at 9 degrees, between two points
+    grounds += [(CRS.from_epsg(3413), Rect(1e6, -2e6, 1.2e6, -1.8e6))]
     prints = footprints(systems, grounds)
     target = systems.number(CRS.from_epsg(32632))
     for box, (crs, rect) in zip(boxes_in(prints, target), grounds, strict=True):
