@@ -5,9 +5,9 @@
 
 Footprints of 5.12 km lie at random in UTM zones, eight over a point, a fifth of them at a zone's border where those of the next zone are
 looked at too, at random times of six years; more footprints are more zones, up to all sixty. Every footprint asks which others meet its
-ground within 30 days. With ``--plan`` the same footprints are open scenes of one band and
-`rsfm_jax.ingest.sets.plan_sets` makes every image set of two dates within 30 days, split included. Each size runs in a process of its own,
-which reports its peak resident memory; ``cpu_s`` is what it worked, ``seconds`` what it took beside the machine's other load. The last line is JSON.
+ground within 30 days. With ``--plan`` the same footprints are open scenes of one band and `rsfm_jax.ingest.sets.plan_sets` makes every
+image set of two dates within 30 days, split included. Each size runs in a process of its own, which reports its peak resident memory;
+``cpu_s`` is what it worked, ``seconds`` what it took beside the machine's other load. The last line is JSON.
 """
 
 import datetime

@@ -3,13 +3,16 @@
 from collections import Counter
 import datetime
 
+import numpy as np
 import pytest
 
 from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.fitting import candidates, season
+from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import plan_sets
 from rsfm_jax.layouts import Layout, Slot, layout_from_dict
+from tests.helpers import scene, write_geotiff, write_scenes_yaml
 from tests.ingest.synthetic import brute_plan, made_scene
 
 GRID = (500_000.0, 4_800_000.0, 10.0, 16, 16)  # one place
@@ -103,6 +106,20 @@ def test_clouds_are_limited_and_must_be_stated():
     (fitting,), reasons = candidates(Layout("any", (_slot(),)), scenes)
     assert len(fitting) == 4
     assert reasons == {}
+
+
+@pytest.mark.parametrize(("stated", "read"), [(None, None), (0, 0.0), (12.5, 12.5), (100, 100.0)])
+def test_clouds_are_read_from_the_description(tmp_path, stated, read):
+    write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
+    (found,) = read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
+    assert found.cloud_percent == read
+
+
+@pytest.mark.parametrize("stated", [-1, 100.5])
+def test_impossible_clouds_are_refused(tmp_path, stated):
+    write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
+    with pytest.raises(InputError, match=rf"scene 'one': cloud_percent={stated:g} must be between 0 and 100"):
+        read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
 
 
 def test_a_layouts_cloud_limit_does_not_ask_radar_and_terrain():
