@@ -83,7 +83,9 @@ class ExampleMaker:
         for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
             physical_HWC = example[f"scale_{i}"] * dn_HWC.astype(np.float64) + example[f"offset_{i}"]
             for c, name in enumerate(member.slot.bands):
-                self.tally.ranges.add(member.scene.scene.id, get_sensor(member.slot.sensor).band(name), physical_HWC[..., c][valid_HWC[..., c]])
+                self.tally.ranges.add(
+                    member.scene.scene.id, get_sensor(member.slot.sensor).band(name), physical_HWC[..., c][valid_HWC[..., c]]
+                )
             if plan.split == "train":
                 self.tally.statistics.add_chip(member.slot.sensor, tuple(member.slot.bands), physical_HWC, valid_HWC)
 

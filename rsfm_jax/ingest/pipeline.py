@@ -182,6 +182,7 @@ def _cut(
     names: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     with rows_file(work, _boundary(layout.name)).open("w") as rows:
+
         def of_a_split() -> Iterator[PlannedSet]:
             for plan in plan_sets(layout, scenes, config, left_out):
                 if how.keep is not None and plan.key not in how.keep:
@@ -193,7 +194,7 @@ def _cut(
                 else:
                     yield plan
 
-        for shard in cut_shards(layout, of_a_split(), tuple(dtypes), config.shard_mib) if dtypes else ():
+        for shard in cut_shards(layout, of_a_split(), tuple(dtypes), config.shard_mib):
             if not is_done(work, shard.name):
                 put(work, shard.name, shard)
             names[shard.name] = shard.split

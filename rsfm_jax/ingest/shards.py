@@ -52,14 +52,16 @@ def cut_shards(layout: Layout, planned: Iterable[PlannedSet], dtypes: tuple[str,
     Args:
       layout: The layout.
       planned: Its sets, each with a split.
-      dtypes: numpy type of the digital numbers of each slot.
+      dtypes: numpy type of the digital numbers of each slot; empty where a slot has no scene, and so no set is planned.
       shard_mib: Pixels of a shard, before compression, in MiB; at least one set.
 
     Yields:
       Shards of one split each, as soon as one is full.
     """
-    set_bytes = sum(slot.pixels**2 * len(slot.bands) * np.dtype(dtype).itemsize for slot, dtype in zip(layout.slots, dtypes, strict=True))
-    most = max(1, shard_mib * _MIB // set_bytes)
+    most = 1
+    if dtypes:
+        sizes = (slot.pixels**2 * len(slot.bands) * np.dtype(dtype).itemsize for slot, dtype in zip(layout.slots, dtypes, strict=True))
+        most = max(1, shard_mib * _MIB // sum(sizes))
     waiting: dict[str, list[PlannedSet]] = {}
     numbers: dict[str, int] = {}
     for plan in planned:
