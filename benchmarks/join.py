@@ -77,15 +77,15 @@ def made_scenes(count: int) -> list[OpenScene]:
     """The footprints as open scenes of one band of 10 m."""
     prints, times_us = made_footprints(count)
     sensor = get_sensor("sentinel2_l2a")
-    source = BandSource(sensor.band("B04"), pathlib.Path("none.tif"), 1, None, None, None)
+    source = BandSource(sensor.band("B04"), "none.tif", 1, None, None, None)
     pixels = round(SIDE_M / 10)
     scenes = []
     for i, (system, (left, _, _, top)) in enumerate(zip(prints.system.tolist(), prints.bounds.tolist(), strict=True)):
         date = times_us[i].astype("datetime64[us]").item().replace(tzinfo=datetime.UTC)
-        scene = Scene(f"s{i}", sensor, date, {"B04": source}, None, 0.0, source.path)
+        scene = Scene(f"s{i}", sensor, date, {"B04": source}, None, 0.0, pathlib.Path(source.path))
         grid = rasterio.Affine(10, 0, left, 0, -10, top)
         band = BandRaster(source, 1, "uint16", pixels, pixels, grid, 1e-4, 0.0, 0.0, "sensor")
-        scenes.append(OpenScene(scene, prints.systems.known[system], {"B04": band}, True))
+        scenes.append(OpenScene(scene, prints.systems.known[system], {"B04": band}, True, prints.systems.known[system]))
     return scenes
 
 

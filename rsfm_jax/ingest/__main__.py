@@ -41,6 +41,12 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
         print(f"partly left out: scene {name!r}: {error}")
     for error in summary["broken_products"]:
         print(f"left out: {error}")
+    for found in summary["duplicates"]:
+        alike = found["kind"] == "pixels"
+        what = (
+            f"duplicate of {found['of']}, left out" if alike else f"the same acquisition as {found['of']}, with other values; both are kept"
+        )
+        print(f"scene {found['scene']}: {what}")
     for line in summary["unrecognised_files"]:
         print(f"not recognised: {line}")
     for sensor, bands in summary["unused_bands"].items():

@@ -12,15 +12,17 @@ import numpy as np
 import rasterio
 from rasterio import warp
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import Rect
-from rsfm_jax.ingest.raster import BandRaster, OpenScene, pixels_window, reading, rect_in
+from rsfm_jax.ingest.channels import FileBands, Plan, plan_reading
+from rsfm_jax.ingest.raster import BandRaster, OpenScene, opened, pixels_window, rect_in
 
 _MOST_OPEN_FILES = 128
+_MOST_PLANS = 1024
+_LARGEST = float(np.finfo(np.float32).max)  # of a float64 number: training holds values in float32
 
 
 def physical(dn: np.ndarray, valid: np.ndarray, scale: np.ndarray | float, offset: np.ndarray | float) -> np.ndarray:
@@ -46,6 +48,7 @@ class ChipReader:
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, rasterio.DatasetReader] = OrderedDict()  # the one used last stands last
+        self._plans: dict[tuple[int, tuple[str, ...]], Plan] = {}  # by the scene's identity, which the plan keeps alive
 
     def __enter__(self) -> "ChipReader":
         return self
@@ -56,19 +59,26 @@ class ChipReader:
 
     def _open(self, path: str, who: str) -> rasterio.DatasetReader:
         if path not in self._files:
-            with reading(path, who):
-                self._files[path] = rasterio.open(path)
+            self._files[path] = opened(path, who)
             if len(self._files) > _MOST_OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)
         return self._files[path]
 
-    def _read(self, path: str, indexes: list[int], window: Window, who: str) -> np.ndarray:
+    def _read(self, path: str, indexes: list[int], window: Window, who: str, out: np.ndarray | None = None) -> np.ndarray:
         dataset = self._open(path, who)
         try:
-            return dataset.read(indexes, window=window)
+            return dataset.read(indexes, window=window, out=out)
         except RasterioError as error:
             raise InputError(f"{who}: {path} cannot be read at {window} ({error}); is the file truncated?") from None
+
+    def _planned(self, scene: OpenScene, bands: tuple[str, ...]) -> Plan:
+        key = (id(scene), bands)
+        if key not in self._plans:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan_reading(scene, bands)
+        return self._plans[key]
 
     def read_window(self, scene: OpenScene, bands: tuple[str, ...], column: int, row: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads a window of the native grid, without resampling.
@@ -83,43 +93,76 @@ class ChipReader:
         Returns:
           Digital numbers (H, W, C) in the bands' common type, zero where invalid, and valid bool (H, W, C).
         """
-        rasters = [scene.bands[name] for name in bands]
-        dtype = np.result_type(*(raster.dtype for raster in rasters))
-        dn_HWC = np.zeros((pixels, pixels, len(bands)), dtype)
-        valid_HWC = np.zeros(dn_HWC.shape, bool)
-        first = rasters[0]
+        plan = self._planned(scene, bands)
+        first = plan.files[0].raster
         r0, r1 = max(row, 0), min(row + pixels, first.height)
         c0, c1 = max(column, 0), min(column + pixels, first.width)
+        shape = (pixels, pixels, len(bands))
+        if (r0, r1, c0, c1) == (row, row + pixels, column, column + pixels):
+            dn_HWC = np.empty(shape, plan.dtype)
+            return dn_HWC, self._fill(plan, pixels_window(column, row, pixels, pixels), dn_HWC)
+        dn_HWC, valid_HWC = np.zeros(shape, plan.dtype), np.zeros(shape, bool)
         if r0 < r1 and c0 < c1:
             inside = np.s_[r0 - row : r1 - row, c0 - column : c1 - column]
-            window = pixels_window(c0, r0, c1 - c0, r1 - r0)
-            dn_HWC[inside] = self._stack(scene, rasters, window)
-            valid_HWC[inside] = _valid(dn_HWC[inside], rasters)
-            valid_HWC[inside] &= self._own_masks(scene, rasters, window)
-            if scene.scene.mask:
-                valid_HWC[inside] &= self._mask_ok(scene, first, window)[..., None]
-        dn_HWC[~valid_HWC] = 0
+            valid_HWC[inside] = self._fill(plan, pixels_window(c0, r0, c1 - c0, r1 - r0), dn_HWC[inside])
         return dn_HWC, valid_HWC
 
-    def _stack(self, scene: OpenScene, rasters: list[BandRaster], window: Window) -> np.ndarray:
-        who = f"scene {scene.scene.id!r}"
-        paths = {raster.source.path for raster in rasters}
-        planes = {}
-        for path in paths:  # one read for each file: pixel-interleaved files decode all bands at once
-            indexes = [raster.index for raster in rasters if raster.source.path == path]
-            planes.update({(path, i): plane for i, plane in zip(indexes, self._read(path, indexes, window, who), strict=True)})
-        return np.stack([planes[raster.source.path, raster.index] for raster in rasters], axis=-1)
+    def read_stored(self, scene: OpenScene, band: str, column: int, row: int, width: int, height: int) -> np.ndarray:
+        """Reads a band's numbers as the file holds them, (height, width), from a window inside the raster."""
+        raster = scene.bands[band]
+        window = pixels_window(column, row, width, height)
+        return self._read(raster.source.path, [raster.index], window, f"scene {scene.scene.id!r}")[0]
 
-    def _own_masks(self, scene: OpenScene, rasters: list[BandRaster], window: Window) -> np.ndarray:
-        """Valid bool (H, W, C) by the files' own masks (internal, .msk or alpha); files without one are valid everywhere."""
-        planes = []
-        for raster in rasters:
-            dataset = self._open(raster.source.path, f"scene {scene.scene.id!r}")
-            flags = dataset.mask_flag_enums[raster.index - 1]
-            own = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
-            shape = (int(window.height), int(window.width))
-            planes.append(dataset.read_masks(raster.index, window=window) > 0 if own else np.ones(shape, bool))
-        return np.stack(planes, axis=-1)
+    def read_small(self, scene: OpenScene, band: str, shape: tuple[int, int]) -> np.ndarray:
+        """Reads a whole band as the file holds it in ``shape`` pixels, each one of those it stands for, or of an overview."""
+        raster = scene.bands[band]
+        dataset = self._open(raster.source.path, f"scene {scene.scene.id!r}")
+        try:
+            return dataset.read(raster.index, out_shape=shape)
+        except RasterioError as error:
+            raise InputError(
+                f"scene {scene.scene.id!r}: {raster.source.path} cannot be read at reduced size ({error}); is the file truncated?"
+            ) from None
+
+    def has_overviews(self, scene: OpenScene, bands: tuple[str, ...]) -> bool:
+        """Whether the files of all bands hold them in reduced size too, so that reading them so is cheap."""
+        rasters = [scene.bands[name] for name in bands]
+        return all(self._open(r.source.path, f"scene {scene.scene.id!r}").overviews(r.index) for r in rasters)
+
+    def _fill(self, plan: Plan, window: Window, dn_HWC: np.ndarray) -> np.ndarray:
+        """Reads a window into ``dn_HWC``, zero where invalid, and returns valid bool (H, W, C)."""
+        scene = plan.scene
+        who = f"scene {scene.scene.id!r}"
+        for file in plan.files:
+            into_CHW = dn_HWC[..., file.channels].transpose(2, 0, 1)
+            if file.raster.conversion:
+                into_CHW[:] = self._converted(file, window, who)
+            else:
+                self._read(file.path, file.indexes, window, who, into_CHW)  # rasterio follows the strides
+        if plan.same_nodata is not None and dn_HWC.dtype.kind in "iu":
+            valid_HWC = dn_HWC != plan.same_nodata
+        else:
+            valid_HWC = _finite(dn_HWC)
+            for channels, nodata in plan.nodata:
+                valid_HWC[..., channels] &= dn_HWC[..., channels] != nodata
+        for file in plan.files:
+            if file.raster.own_mask:
+                valid_HWC[..., file.channels] &= (self._open(file.path, who).read_masks(file.indexes[0], window=window) > 0)[..., None]
+        if scene.scene.mask:
+            valid_HWC &= self._mask_ok(scene, plan.files[0].raster, window)[..., None]
+        if not valid_HWC.all():
+            dn_HWC[~valid_HWC] = 0
+        return valid_HWC
+
+    def _converted(self, file: FileBands, window: Window, who: str) -> np.ndarray:
+        """Numbers in the unit of the band, float32 (1, H, W), NaN where the stored ones are nodata or have no power."""
+        raster = file.raster
+        assert raster.conversion is not None
+        stored = self._read(file.path, file.indexes, window, who)
+        values, nodata = raster.conversion(stored), raster.stored_nodata
+        if nodata is not None:
+            values[stored == nodata] = np.nan
+        return values
 
     def _mask_ok(self, scene: OpenScene, raster: BandRaster, window: Window) -> np.ndarray:
         """Valid bool (H, W) of a window: each pixel asks the quality raster's pixel under its centre."""
@@ -192,14 +235,8 @@ class ChipReader:
         return dn_HWC, valid_HWC
 
 
-def _valid(dn_HWC: np.ndarray, rasters: list[BandRaster]) -> np.ndarray:
-    valid_HWC = np.isfinite(dn_HWC) if dn_HWC.dtype.kind == "f" else np.ones(dn_HWC.shape, bool)
-    for c, raster in enumerate(rasters):
-        nodata, dtype = raster.nodata, np.dtype(raster.dtype)
-        if nodata is None or math.isnan(nodata):
-            continue
-        if dtype.kind in "iu" and not (nodata.is_integer() and np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max):
-            continue  # the type cannot hold it, so no pixel has it
-        with np.errstate(over="ignore"):  # a float64 nodata of a float32 file becomes infinite, which is never valid anyway
-            valid_HWC[..., c] &= dn_HWC[..., c] != dtype.type(nodata)
-    return valid_HWC
+def _finite(dn_HWC: np.ndarray) -> np.ndarray:
+    """Where numbers are finite, also as float32; bool, of the same shape."""
+    if dn_HWC.dtype == np.float64:
+        return np.abs(dn_HWC) <= _LARGEST
+    return np.isfinite(dn_HWC) if dn_HWC.dtype.kind == "f" else np.ones(dn_HWC.shape, bool)

@@ -14,6 +14,7 @@ from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.heights import read_height
 from rsfm_jax.ingest.manifest import crs_name, set_row
 from rsfm_jax.ingest.sets import Member, PlannedSet
+from rsfm_jax.ingest.statistics import band_values
 from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.sensors import get_sensor
 
@@ -81,13 +82,11 @@ class ExampleMaker:
 
     def _measure(self, plan: PlannedSet, example: dict[str, Any], chips: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
-            physical_HWC = example[f"scale_{i}"] * dn_HWC.astype(np.float64) + example[f"offset_{i}"]
             for c, name in enumerate(member.slot.bands):
-                self.tally.ranges.add(
-                    member.scene.scene.id, get_sensor(member.slot.sensor).band(name), physical_HWC[..., c][valid_HWC[..., c]]
-                )
-            if plan.split == "train":
-                self.tally.statistics.add_chip(member.slot.sensor, tuple(member.slot.bands), physical_HWC, valid_HWC)
+                values = band_values(dn_HWC[..., c], valid_HWC[..., c], example[f"scale_{i}"][c], example[f"offset_{i}"][c])
+                self.tally.ranges.add(member.scene.scene.id, get_sensor(member.slot.sensor).band(name), values)
+                if plan.split == "train":
+                    self.tally.statistics.add(member.slot.sensor, name, values)
 
     def _read(self, plan: PlannedSet, member: Member) -> tuple[np.ndarray, np.ndarray]:
         slot = member.slot

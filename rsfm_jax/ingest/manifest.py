@@ -6,6 +6,7 @@ from typing import Any
 
 from rasterio.crs import CRS
 
+from rsfm_jax.ingest.duplicates import Duplicate
 from rsfm_jax.ingest.raster import OpenScene
 from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.ingest.sets import Member, PlannedSet, candidates
@@ -50,16 +51,24 @@ class Problems:
       unrecognised: Files, as ``PATH: reason``.
       products: What is wrong with products and items that no scene could be made of.
       scenes: Scenes whose files cannot be read, with what is wrong.
+      duplicates: Scenes that repeat another one; those of equal pixels are left out.
     """
 
     unrecognised: list[str]
     products: list[str]
     scenes: list[tuple[Scene, str]]
+    duplicates: list[Duplicate]
+
+    def without_duplicates(self, scenes: list[OpenScene]) -> list[OpenScene]:
+        """The scenes but for those whose pixels another one has."""
+        repeated = {found.scene for found in self.duplicates if found.kind == "pixels"}
+        return [scene for scene in scenes if scene.scene.id not in repeated]
 
 
 def scene_rows(scenes: list[OpenScene], problems: Problems, layouts: tuple[Layout, ...], tally: Tally) -> list[dict[str, Any]]:
     """A row for each scene: what was understood of it, in how many sets it is, and why if in none; then what no scene came from."""
-    rows = [_scene_row(scene, layouts, tally) for scene in scenes]
+    twins = {found.scene: found for found in problems.duplicates}
+    rows = [_scene_row(scene, layouts, tally, twins.get(scene.scene.id)) for scene in scenes]
     rows += [_said(scene) | {"sets": 0, "reason": BROKEN, "error": error} for scene, error in problems.scenes]
     rows += [{"kind": "product", "reason": BROKEN, "error": error} for error in problems.products]
     return rows + [{"kind": "file", "reason": "not recognised", "error": line} for line in problems.unrecognised]
@@ -76,19 +85,12 @@ def _said(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> dict[str, Any]:
+def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally, twin: Duplicate | None) -> dict[str, Any]:
     used, error = tally.used[scene.scene.id], tally.unreadable.get(scene.scene.id)
-    reasons = [why for layout in layouts if (why := candidates(layout, [scene])[1].get(scene.scene.id))]
-    wanted = any(scene.scene.sensor.name in (slot.sensor, slot.minus) for layout in layouts for slot in layout.slots)
-    reason = None
-    if not used:
-        reason = (
-            BROKEN if error else reasons[0] if reasons else "no set with it was kept" if wanted else "no layout has a slot for its sensor"
-        )
     return (
         _said(scene.scene)
         | {
-            "crs": crs_name(scene.crs),
+            "crs": crs_name(scene.stated_crs),
             "bands": {
                 name: {
                     "file": band.source.path,
@@ -99,14 +101,28 @@ def _scene_row(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally) -> d
                     "offset": band.offset,
                     "nodata": band.nodata,
                     "nodata_from": band.nodata_from,
+                    "conversion": band.conversion.stated if band.conversion else None,
                 }
                 for name, band in scene.bands.items()
             },
             "sets": used,
-            "reason": reason,
+            "reason": None if used else _why_unused(scene, layouts, tally, twin),
+            "same_acquisition_as": twin.of if twin and twin.kind == "acquisition" else None,
         }
         | ({"error": error} if error else {})
     )
+
+
+def _why_unused(scene: OpenScene, layouts: tuple[Layout, ...], tally: Tally, twin: Duplicate | None) -> str:
+    if twin and twin.kind == "pixels":
+        return f"duplicate of {twin.of}"
+    if scene.scene.id in tally.unreadable:
+        return BROKEN
+    reasons = [why for layout in layouts if (why := candidates(layout, [scene])[1].get(scene.scene.id))]
+    if reasons:
+        return reasons[0]
+    wanted = any(scene.scene.sensor.name in (slot.sensor, slot.minus) for layout in layouts for slot in layout.slots)
+    return "no set with it was kept" if wanted else "no layout has a slot for its sensor"
 
 
 def why_none(layouts: tuple[Layout, ...], tally: Tally, rows: list[dict[str, Any]]) -> str:

@@ -6,8 +6,10 @@ import functools
 from etils import epath
 
 from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.raster import OpenScene, open_scene
 from rsfm_jax.ingest.scenes import Scene
+from rsfm_jax.ingest.suspicions import check_values
 from rsfm_jax.ingest.tasks import put, result, run_tasks
 
 _SCENES_OF_A_TASK = 64
@@ -47,11 +49,14 @@ def open_scenes(
 
 def _open_all(scenes: list[Scene], strict: bool) -> tuple[list[OpenScene], list[Broken]]:
     opened, broken = [], []
-    for scene in scenes:
-        try:
-            opened.append(open_scene(scene))
-        except InputError as error:
-            if strict:
-                raise
-            broken.append((scene, str(error)))
+    with ChipReader() as reader:
+        for scene in scenes:
+            try:
+                one = open_scene(scene)
+                check_values([one], reader)
+                opened.append(one)
+            except InputError as error:
+                if strict:
+                    raise
+                broken.append((scene, str(error)))
     return opened, broken

@@ -26,8 +26,10 @@ from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.data.dataset import SCHEMA_VERSION
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.builder import WrittenShard, gather_layout
+from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.describe import find_inputs
 from rsfm_jax.ingest.draft import draft_layouts
+from rsfm_jax.ingest.duplicates import find_duplicates
 from rsfm_jax.ingest.manifest import Problems, scene_rows, set_row, unused_bands, why_none
 from rsfm_jax.ingest.opening import open_scenes
 from rsfm_jax.ingest.raster import OpenScene
@@ -83,8 +85,9 @@ def run_ingest(scenes_dir: pathlib.Path, out: pathlib.Path, config: IngestConfig
         scenes, broken = open_scenes(inputs.scenes, work, how.strict, how.beam_args)
         if not scenes:
             raise InputError(broken[0][1])
-        problems = Problems(inputs.unrecognised, inputs.broken, broken)
-        layouts = config.layouts or draft_layouts(scenes)
+        with ChipReader() as reader:
+            problems = Problems(inputs.unrecognised, inputs.broken, broken, find_duplicates(scenes, reader))
+        layouts = config.layouts or draft_layouts(problems.without_duplicates(scenes))
         if not layouts:
             raise InputError(f"--scenes={scenes_dir}: every scene is smaller than 8 pixels; no layout can be drafted")
         summary = _build(scenes, problems, layouts, config, how, epath.Path(folder))
@@ -102,7 +105,8 @@ def _fingerprint(scene: Scene) -> list[Any]:
 def _build(
     scenes: list[OpenScene], problems: Problems, layouts: tuple[Layout, ...], config: IngestConfig, how: How, folder: epath.Path
 ) -> dict[str, Any]:
-    work, tally = folder / "work", Tally()
+    work, tally, looked_at = folder / "work", Tally(), scenes
+    scenes = problems.without_duplicates(scenes)
     dtypes = {layout.name: _dtypes(layout, scenes) for layout in layouts}
     shards = {layout.name: _cut(layout, scenes, dtypes[layout.name], config, how, work, tally) for layout in layouts}
     do = functools.partial(write_shard, folder=work, config=config, strict=how.strict)
@@ -123,7 +127,7 @@ def _build(
         if files:
             gather_layout(layout, dtypes[layout.name], files, folder)
             written.append(layout)
-    rows = scene_rows(scenes, problems, layouts, tally)
+    rows = scene_rows(looked_at, problems, layouts, tally)
     if not written:
         raise InputError(f"no image set could be built: {why_none(layouts, tally, rows)}")
     tally.ranges.check()
@@ -168,6 +172,7 @@ def _summary(
         "unrecognised_files": problems.unrecognised,
         "broken_products": problems.products,
         "broken_scenes": {scene.id: error for scene, error in problems.scenes},
+        "duplicates": [dataclasses.asdict(found) for found in problems.duplicates],
         "partly_unreadable_scenes": tally.unreadable,
         "unused_bands": unused_bands(scenes, written),
         "statistics": statistics,

@@ -9,11 +9,10 @@ from rasterio.crs import CRS
 
 from rsfm_jax.geo import Rect, utm_epsg
 from rsfm_jax.ingest.footprints import Systems
-from rsfm_jax.ingest.raster import BandRaster, OpenScene, rect_in, to_lonlat
+from rsfm_jax.ingest.raster import GRID_TOLERANCE, BandRaster, OpenScene, rect_in, to_lonlat
 from rsfm_jax.layouts import Layout, Slot
 
-_SAME_GRID = 1e-6  # what `BandRaster.same_grid` allows
-_BIN = 1e-5
+_BINS_M, _BINS_DEG = 16.0, 0.25  # wide against a hundredth of any pixel, and few grids of one size have their corners in one
 
 
 def metric_crs(scene: OpenScene) -> CRS:
@@ -55,21 +54,18 @@ def same_grids(scenes: list[OpenScene], slot: Slot, systems: Systems) -> list[li
     for i, scene in enumerate(scenes):
         band: BandRaster = scene.bands[slot.source_bands[0]]
         head = (systems.number(scene.crs), band.height, band.width)
-        corner = (band.transform.c, band.transform.f)
-        bins = [(*head, *where) for where in itertools.product(*({_bin(x - _SAME_GRID), _bin(x), _bin(x + _SAME_GRID)} for x in corner))]
+        corner, width = (band.transform.c, band.transform.f), _BINS_DEG if scene.crs.is_geographic else _BINS_M
+        off = GRID_TOLERANCE * band.gsd_m
+        bins = [(*head, *where) for where in itertools.product(*({math.floor((x + d) / width) for d in (-off, 0, off)} for x in corner))]
         near = sorted({group for key in bins for group in binned.get(key, ())})
         same = (g for g in near if scenes[groups[g][0]].bands[slot.source_bands[0]].same_grid(band))
         group = next(same, None)
         if group is None:
-            binned.setdefault((*head, *map(_bin, corner)), []).append(len(groups))
+            binned.setdefault((*head, *(math.floor(x / width) for x in corner)), []).append(len(groups))
             groups.append([i])
         else:
             groups[group].append(i)
     return groups
-
-
-def _bin(x: float) -> int:
-    return math.floor(x / _BIN)
 
 
 class Places:

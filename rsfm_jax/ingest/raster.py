@@ -12,16 +12,21 @@ import warnings
 
 import numpy as np
 import rasterio
-from rasterio import warp
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsfm_jax.errors import InputError
-from rsfm_jax.geo import Rect, check_lonlat, great_circle_m
+from rsfm_jax.geo import Rect
+from rsfm_jax.ingest.coordinates import GSD_TOLERANCE, check_on_earth, horizontal, is_metric, rect_in, short_name, stated_crs, to_lonlat
+from rsfm_jax.ingest.radar import Conversion, conversion_of
+from rsfm_jax.ingest.scaling import scale_and_offset
 from rsfm_jax.ingest.scenes import BandSource, Scene
 
-GSD_TOLERANCE = 0.01  # relative difference at which two pixel sizes still count as the same
+__all__ = ["GSD_TOLERANCE", "BandRaster", "OpenScene", "open_scene", "opened", "pixels_window", "reading", "rect_in", "to_lonlat"]
+
+GRID_TOLERANCE = 0.01  # of a pixel, at which two grids still count as the same
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -32,14 +37,16 @@ class BandRaster:
     Attributes:
       source: What `scenes.yaml` says.
       index: Number of the band in the file, from 1.
-      dtype: numpy type of the stored digital numbers.
+      dtype: numpy type of the recorded digital numbers: the stored ones', or float32 after a conversion.
       height: Rows.
       width: Columns.
       transform: Pixel to ground, an affine of the file's coordinate system.
       scale: Multiplies the digital number.
       offset: Added afterwards, in the band's unit; holds the Sentinel-2 baseline offset.
-      nodata: Digital number of missing pixels, or None.
+      nodata: Stored number of missing pixels, or None.
       nodata_from: Who said so: ``"scenes.yaml"``, ``"file"``, ``"sensor"`` or ``"nobody"``.
+      own_mask: Whether the file has a mask of its own: internal, .msk or alpha.
+      conversion: From stored to recorded numbers, or None when they are the same.
     """
 
     source: BandSource
@@ -52,6 +59,19 @@ class BandRaster:
     offset: float
     nodata: float | None
     nodata_from: str
+    own_mask: bool = False
+    conversion: Conversion | None = None
+
+    @property
+    def stored_nodata(self) -> np.generic | None:
+        """The nodata value in the type of the file; None when there is none, no pixel can have it, or it is NaN, which is never valid."""
+        dtype = np.dtype(self.conversion.dtype if self.conversion else self.dtype)
+        if self.nodata is None or math.isnan(self.nodata):
+            return None
+        if dtype.kind in "iu" and not (self.nodata.is_integer() and np.iinfo(dtype).min <= self.nodata <= np.iinfo(dtype).max):
+            return None
+        with np.errstate(over="ignore"):  # a float64 nodata of a float32 file becomes infinite
+            return dtype.type(self.nodata)
 
     @property
     def north_up(self) -> bool:
@@ -72,8 +92,12 @@ class BandRaster:
         return Rect(min(xs), min(ys), max(xs), max(ys))
 
     def same_grid(self, other: "BandRaster") -> bool:
-        """Whether both bands have the same pixels on the ground."""
-        return (self.height, self.width) == (other.height, other.width) and self.transform.almost_equals(other.transform, 1e-6)
+        """Whether both bands have the same pixels on the ground, to a hundredth of a pixel at every corner."""
+        if (self.height, self.width) != (other.height, other.width):
+            return False
+        to_other = ~other.transform @ self.transform
+        corners = ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))
+        return all(math.dist(corner, to_other @ corner) < GRID_TOLERANCE for corner in corners)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +106,17 @@ class OpenScene:
 
     Attributes:
       scene: What `scenes.yaml` says.
-      crs: The coordinate system of all bands.
+      crs: The horizontal coordinate system of all bands.
       bands: Every band's grid and scaling, by name.
       metric: Whether a unit of the coordinate system is a metre on the ground, to within 1 %; Web Mercator's is not.
+      stated_crs: As the files state it, with its vertical part if it has one.
     """
 
     scene: Scene
     crs: CRS
     bands: dict[str, BandRaster]
     metric: bool
+    stated_crs: CRS
 
 
 def pixels_window(column: int, row: int, width: int, height: int) -> Window:
@@ -98,16 +124,28 @@ def pixels_window(column: int, row: int, width: int, height: int) -> Window:
     return Window(column, row, width, height)  # pyright: ignore[reportCallIssue] - an attrs class that type checkers cannot see into
 
 
-@contextlib.contextmanager
-def reading(path: str | pathlib.Path, who: str) -> Iterator[rasterio.DatasetReader]:
-    """Opens a raster; what rasterio cannot read becomes an `InputError` that starts with ``who``."""
+def opened(path: str | pathlib.Path, who: str) -> rasterio.DatasetReader:
+    """An open raster, to be closed by the caller; what rasterio cannot read becomes an `InputError` that starts with ``who``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # reported as an InputError by open_scene
-            with rasterio.open(path) as dataset:
-                yield dataset
+            return rasterio.open(path)
     except RasterioError as error:
-        raise InputError(f"{who}: {path} cannot be read as an image ({error}); is it truncated, or not a raster?") from None
+        raise _unreadable(path, who, error) from None
+
+
+def _unreadable(path: str | pathlib.Path, who: str, error: Exception) -> InputError:
+    return InputError(f"{who}: {path} cannot be read as an image ({error}); is it truncated, or not a raster?")
+
+
+@contextlib.contextmanager
+def reading(path: str | pathlib.Path, who: str) -> Iterator[rasterio.DatasetReader]:
+    """Opens a raster for a block; what rasterio cannot read in it becomes an `InputError` that starts with ``who``."""
+    with opened(path, who) as dataset:
+        try:
+            yield dataset
+        except RasterioError as error:
+            raise _unreadable(path, who, error) from None
 
 
 def open_scene(scene: Scene) -> OpenScene:
@@ -120,21 +158,21 @@ def open_scene(scene: Scene) -> OpenScene:
       The scene with its coordinate system and grids.
 
     Raises:
-      InputError: a file that is no image or is truncated, a band number the file does not have, no coordinate system, bands in
-        different coordinate systems, a corner that is not on Earth, or a type of digital numbers that is not supported.
+      InputError: a file that is no image or is truncated, a band number the file does not have, a coordinate system that is missing or
+        cannot be used, bands in different coordinate systems, a corner that is not on Earth, or numbers that are no measurements in the
+        unit of their band.
     """
     bands: dict[str, BandRaster] = {}
     crs: CRS | None = None
+    measured = {(source.path, source.index or 1) for source in scene.bands.values()}
     for name, source in scene.bands.items():
         who = f"{scene.described_in}: scene {scene.id!r}, band {name!r}"
         with reading(source.path, who) as dataset:
-            if dataset.crs is None:
+            stated = stated_crs(dataset, source.path, who)
+            if crs is not None and horizontal(stated) != horizontal(crs):
                 raise InputError(
-                    f"{who}: {source.path} has no coordinate reference system; assign one, for instance with gdal_edit.py -a_srs EPSG:32632"
-                )
-            if crs is not None and dataset.crs != crs:
-                raise InputError(
-                    f"{who}: {source.path} is in {_name(dataset.crs)}, the bands before it in {_name(crs)}; describe them as two scenes"
+                    f"{who}: {source.path} is in {short_name(stated)}, the bands before it in {short_name(crs)}; "
+                    "describe them as two scenes"
                 )
             if source.index is None and dataset.count > 1:
                 raise InputError(f"{who}: {source.path} has {dataset.count} bands; say which, as {{file: {source.path}, index: 1}}")
@@ -144,102 +182,75 @@ def open_scene(scene: Scene) -> OpenScene:
             twice = [other for other, band in bands.items() if (band.source.path, band.index) == (source.path, index)]
             if twice:
                 raise InputError(f"{who}: is the same band {index} of {source.path} as {twice[0]!r}; name another file or index")
-            crs = dataset.crs
+            crs = crs or stated
             bands[name] = _band_raster(scene, source, index, dataset, who)
-            _check_on_earth(crs, bands[name], who)
-    if scene.mask:
-        who = f"{scene.described_in}: scene {scene.id!r}, mask"
-        with reading(scene.mask.path, who) as dataset:
-            if scene.mask.index > dataset.count:
-                raise InputError(f"{who}: index {scene.mask.index} does not exist, {scene.mask.path} has {dataset.count} band(s)")
-            if dataset.crs != crs:
-                raise InputError(f"{who}: {scene.mask.path} is in another coordinate system than the bands")
-            if scene.mask.bits and not dataset.dtypes[scene.mask.index - 1].startswith(("int", "uint")):
-                raise InputError(f"{who}: {scene.mask.path} holds {dataset.dtypes[scene.mask.index - 1]} values, which have no bits")
-            dataset.read(scene.mask.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1))
+            alpha = 1 + dataset.colorinterp.index(ColorInterp.alpha) if ColorInterp.alpha in dataset.colorinterp else None
+            if alpha and (source.path, alpha) in measured and MaskFlags.alpha in dataset.mask_flag_enums[0]:
+                bands[name] = dataclasses.replace(bands[name], own_mask=False)  # as in NAIP, whose near infrared is marked as alpha
+        check_on_earth(horizontal(crs), bands[name].rect, source.path, who)
     assert crs is not None, "a scene has at least one band"
-    return OpenScene(scene, crs, bands, _is_metric(crs, next(iter(bands.values())).rect))
+    if scene.mask:
+        _check_mask(scene, crs, list(bands.values()))
+    return OpenScene(scene, horizontal(crs), bands, is_metric(horizontal(crs), next(iter(bands.values())).rect), crs)
 
 
-def _check_on_earth(crs: CRS, raster: BandRaster, who: str) -> None:
-    corner = f"{who}: {raster.source.path} has a corner"
-    fix = "axes swapped, or a wrong geotransform or coordinate reference system? Correct it, as with gdal_edit.py -a_ullr or -a_srs"
-    try:
-        corners_deg = to_lonlat(crs, raster.rect.corners())
-    except Exception as error:  # GDAL's, of a class that rasterio does not make public
-        raise InputError(f"{corner} that is nowhere on Earth in {_name(crs)} ({error}); {fix}") from None
-    try:
-        check_lonlat(corners_deg)
-    except InputError as error:
-        raise InputError(f"{corner} at {error}; {fix}") from None
-
-
-def _is_metric(crs: CRS, rect: Rect) -> bool:
-    """Compares steps along both axes with the great circle between their ends, in the middle of a scene."""
-    if not crs.is_projected:
-        return False
-    x, y = rect.centre
-    step = 1000.0
-    points = to_lonlat(crs, np.array([[x, y], [x + step, y], [x, y + step]]))
-    return all(abs(great_circle_m(points[0], points[i]) / step - 1) < GSD_TOLERANCE for i in (1, 2))
-
-
-def _name(crs: CRS) -> str:
-    return crs.to_string()[:40]
+def _check_mask(scene: Scene, crs: CRS, bands: list[BandRaster]) -> None:
+    mask = scene.mask
+    assert mask is not None
+    who = f"{scene.described_in}: scene {scene.id!r}, mask"
+    with reading(mask.path, who) as dataset:
+        if mask.index > dataset.count:
+            raise InputError(f"{who}: index {mask.index} does not exist, {mask.path} has {dataset.count} band(s)")
+        found = horizontal(stated_crs(dataset, mask.path, who))
+        if found != horizontal(crs):
+            raise InputError(
+                f"{who}: {mask.path} is in another coordinate system than the bands, {short_name(found)} and not {short_name(crs)}; "
+                "warp it with gdalwarp -r near -t_srs"
+            )
+        if dataset.dtypes[mask.index - 1] not in _DTYPES:
+            raise InputError(
+                f"{who}: {mask.path} holds {dataset.dtypes[mask.index - 1]} values; convert them to one of {', '.join(_DTYPES)}"
+            )
+        for band in bands:
+            to_mask = ~dataset.transform @ band.transform
+            if max(abs(to_mask.b) * band.height, abs(to_mask.d) * band.width) > 0.5:
+                raise InputError(
+                    f"{who}: {mask.path} lies on a grid turned against that of {band.source.path}; warp it onto the bands' grid"
+                )
+        if mask.bits and not dataset.dtypes[mask.index - 1].startswith(("int", "uint")):
+            raise InputError(f"{who}: {mask.path} holds {dataset.dtypes[mask.index - 1]} values, which have no bits")
+        dataset.read(mask.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1))
 
 
 def _band_raster(scene: Scene, source: BandSource, index: int, dataset: rasterio.DatasetReader, who: str) -> BandRaster:
     i = index - 1
     dtype = dataset.dtypes[i]
-    if dtype not in _DTYPES:
+    if dtype not in _DTYPES and not dtype.startswith("complex"):
         raise InputError(f"{who}: {source.path} holds {dtype} values; convert them to one of {', '.join(_DTYPES)}")
-    if dataset.transform.determinant == 0:
-        raise InputError(f"{who}: {source.path} has no usable geotransform")
-    dataset.read(
-        source.index, window=pixels_window(dataset.width - 1, dataset.height - 1, 1, 1)
-    )  # the last block: a truncated file fails here
-    in_file = (dataset.scales[i], dataset.offsets[i]) if (dataset.scales[i], dataset.offsets[i]) != (1.0, 0.0) else (None, None)
-    if source.scale is not None and source.offset is None and in_file[1] is None and source.band.offset != 0:
+    if dataset.colorinterp[i] == ColorInterp.palette:
         raise InputError(
-            f"{who}: states a scale but no offset, and the sensor's own is {source.band.offset:g}; state offset too (0 for none)"
+            f"{who}: band {index} of {source.path} holds the numbers of a colour table, no measurements; name the file they were drawn "
+            "from, or take the table off with gdal_translate -colorinterp gray if the numbers are measurements"
         )
-    scale = next(v for v in (source.scale, in_file[0], source.band.scale) if v is not None)
-    offset = next(v for v in (source.offset, in_file[1], source.band.offset) if v is not None)
-    if scene.baseline_offset_dn and offset:
-        raise InputError(
-            f"{who}: the baseline offset {scene.baseline_offset_dn:g} and the offset {offset:g} of scenes.yaml or of {source.path} "
-            "would both be applied; state baseline_offset_dn: 0 if the offset has it already, else offset: 0"
-        )
+    last = pixels_window(dataset.width - 1, dataset.height - 1, 1, 1)
+    dataset.read(index, window=last)  # a truncated file fails here
+    scale, offset = scale_and_offset(scene, source, (dataset.scales[i], dataset.offsets[i]), dtype, who)
+    conversion = conversion_of(source, dtype, scale, offset, who)
     said = {"scenes.yaml": source.nodata, "file": dataset.nodatavals[i], "sensor": source.band.nodata}
     nodata_from = next((who for who, value in said.items() if value is not None), "nobody")
+    nodata = said.get(nodata_from)
+    flags = dataset.mask_flag_enums[i]
     return BandRaster(
         source=source,
         index=index,
-        dtype=dtype,
+        dtype="float32" if conversion else dtype,
         height=dataset.height,
         width=dataset.width,
         transform=dataset.transform,
-        scale=scale,
-        offset=offset + scale * scene.baseline_offset_dn,
-        nodata=said.get(nodata_from),
+        scale=1.0 if conversion else scale,
+        offset=0.0 if conversion else offset,
+        nodata=None if nodata == "none" else nodata,
         nodata_from=nodata_from,
+        own_mask=MaskFlags.per_dataset in flags or MaskFlags.alpha in flags,
+        conversion=conversion,
     )
-
-
-def to_lonlat(crs: CRS, xy: np.ndarray) -> np.ndarray:
-    """Transforms ground points to longitude and latitude.
-
-    Args:
-      crs: Coordinate system of the points.
-      xy: Points, float (n, 2).
-
-    Returns:
-      Degrees, float64 (n, 2), longitude then latitude.
-    """
-    lon, lat = warp.transform(crs, CRS.from_epsg(4326), xy[:, 0], xy[:, 1])[:2]
-    return np.stack([lon, lat], axis=1).astype(np.float64)
-
-
-def rect_in(crs: CRS, rect: Rect, target: CRS) -> Rect:
-    """The bounding box, in another coordinate system, of a rectangle."""
-    return rect if crs == target else Rect(*warp.transform_bounds(crs, target, rect.left, rect.bottom, rect.right, rect.top))

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import pathlib
 import re
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -20,23 +20,31 @@ from rsfm_jax.ingest.conditions import Conditions, read_conditions
 from rsfm_jax.ingest.paths import gdal_path
 from rsfm_jax.sensors import Band, Sensor, get_sensor
 
-_SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", "scale", "offset", "nodata", "baseline_offset_dn", "processing_baseline", "mask")
+_NUMBERS = ("scale", "offset", "nodata")  # of a band, or of the scene for all its bands
+_WORDS = {"unit": ("dB", "power", "amplitude"), "complex": ("dB", "power", "amplitude")}  # likewise
+_SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", *_NUMBERS, *_WORDS, "baseline_offset_dn", "processing_baseline", "mask")
 _SCENE_FIELDS += conditions.FIELDS
-_BAND_FIELDS = ("file", "index", "scale", "offset", "nodata")
+_BAND_FIELDS = ("file", "index", *_NUMBERS, *_WORDS)
 _MASK_FIELDS = ("file", "index", "invalid", "bits")
 OPEN = "?"  # stands in a draft for what the user must say
 
 
 @dataclasses.dataclass(frozen=True)
 class BandSource:
-    """Where one band is, as GDAL opens it, and what `scenes.yaml` says about it; None means that it says nothing."""
+    """Where one band is, as GDAL opens it, and what `scenes.yaml` says about it; None means that it says nothing.
+
+    A nodata of ``"none"`` says that every pixel is an observation. ``unit`` is that of a radar band after scale and offset, ``complex_as``
+    what to make of complex numbers; both are ``"dB"``, ``"power"`` or ``"amplitude"``.
+    """
 
     band: Band
     path: str
     index: int | None
     scale: float | None
     offset: float | None
-    nodata: float | None
+    nodata: float | Literal["none"] | None
+    unit: str | None = None
+    complex_as: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +250,14 @@ def _read_number(where: str, field: str, value: Any) -> float | None:
         with contextlib.suppress(ValueError):
             return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: field {field!r} is {value!r}, it must be a number")
+        raise InputError(f"{where}: field {field!r} is {value!r}, it must be a number{', or none' if field == 'nodata' else ''}")
     return float(value)
+
+
+def _read_word(where: str, field: str, value: Any) -> str | None:
+    if value is not None and value not in _WORDS[field]:
+        raise InputError(f"{where}: field {field!r} is {value!r}, it must be one of {', '.join(_WORDS[field])}")
+    return value
 
 
 def _read_index(where: str, value: Any) -> int | None:
@@ -264,9 +278,17 @@ def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, descri
     _known_fields(where, described, _BAND_FIELDS)
     if not isinstance(described.get("file"), str):
         raise InputError(f"{where}: field 'file' is missing")
-    merged = {field: described.get(field, entry.get(field)) for field in ("scale", "offset", "nodata")}
-    numbers = {field: _read_number(where, field, value) for field, value in merged.items()}
-    return BandSource(band, gdal_path(where, root, described["file"]), _read_index(where, described.get("index")), **numbers)
+    merged = {field: described.get(field, entry.get(field)) for field in (*_NUMBERS, *_WORDS)}
+    return BandSource(
+        band,
+        gdal_path(where, root, described["file"]),
+        _read_index(where, described.get("index")),
+        scale=_read_number(where, "scale", merged["scale"]),
+        offset=_read_number(where, "offset", merged["offset"]),
+        nodata="none" if merged["nodata"] == "none" else _read_number(where, "nodata", merged["nodata"]),
+        unit=_read_word(where, "unit", merged["unit"]),
+        complex_as=_read_word(where, "complex", merged["complex"]),
+    )
 
 
 def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | None:

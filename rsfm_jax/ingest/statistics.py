@@ -38,10 +38,11 @@ class BandStatistics:
         """Adds a 1-D array of valid physical values."""
         if values.size == 0:
             return
-        values = values.astype(np.float64)
+        values = values.astype(np.float64, copy=False)
         mean = float(values.mean())
-        deviations = float(np.square(values - mean).sum())
-        self.merge(BandStatistics(values.size, mean, deviations, float(values.min()), float(values.max())))
+        deviations = values - mean
+        squared = float(np.square(deviations, out=deviations).sum())
+        self.merge(BandStatistics(values.size, mean, squared, float(values.min()), float(values.max())))
 
     def merge(self, other: "BandStatistics") -> None:
         """Adds the pixels of another."""
@@ -63,6 +64,24 @@ class BandStatistics:
         return math.sqrt(self.squared_deviations / self.count) if self.count else math.nan
 
 
+def band_values(dn_HW: np.ndarray, valid_HW: np.ndarray, scale: float, offset: float) -> np.ndarray:
+    """Valid physical values of one band of one chip.
+
+    Args:
+      dn_HW: Digital numbers of any type.
+      valid_HW: Bool.
+      scale: Multiplies them.
+      offset: Added afterwards.
+
+    Returns:
+      float64 (n,), in the order of the rows.
+    """
+    values = (dn_HW.ravel() if valid_HW.all() else dn_HW[valid_HW]).astype(np.float64)
+    values *= scale
+    values += offset
+    return values
+
+
 class Statistics:
     """Statistics of every (sensor, band) of a dataset."""
 
@@ -79,7 +98,11 @@ class Statistics:
           valid_HWC: Which of them are observations.
         """
         for c, band in enumerate(bands):
-            self._bands.setdefault((sensor, band), BandStatistics()).add(physical_HWC[..., c][valid_HWC[..., c]])
+            self.add(sensor, band, physical_HWC[..., c][valid_HWC[..., c]])
+
+    def add(self, sensor: str, band: str, values: np.ndarray) -> None:
+        """Adds valid physical values of one band of one chip, 1-D."""
+        self._bands.setdefault((sensor, band), BandStatistics()).add(values)
 
     def merge(self, other: "Statistics") -> None:
         """Adds the chips of another."""
@@ -124,9 +147,11 @@ class RangeCheck:
         low, high = band.valid_range
         seen = self._seen.setdefault((scene_id, band.name), [0, 0, math.inf, -math.inf])
         self._bands[scene_id, band.name] = band
-        seen[0] += int(((values < low) | (values > high)).sum())
+        least, most = float(values.min()), float(values.max())
+        if not (low <= least and most <= high):
+            seen[0] += int(((values < low) | (values > high)).sum())
         seen[1] += values.size
-        seen[2], seen[3] = min(seen[2], float(values.min())), max(seen[3], float(values.max()))
+        seen[2], seen[3] = min(seen[2], least), max(seen[3], most)
 
     def merge(self, other: "RangeCheck") -> None:
         """Adds the values of another."""

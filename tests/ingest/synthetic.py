@@ -12,6 +12,7 @@ import rasterio
 from rasterio.crs import CRS
 
 from rsfm_jax.geo import Rect
+from rsfm_jax.ingest.conditions import Conditions
 from rsfm_jax.ingest.places import ground_rect, metric_crs
 from rsfm_jax.ingest.raster import BandRaster, OpenScene
 from rsfm_jax.ingest.scenes import BandSource, Scene
@@ -29,13 +30,13 @@ def made_scene(
     registered = get_sensor(sensor)
     bands = {}
     for band, (left, top, gsd, rows, columns) in grids.items():
-        source = BandSource(registered.band(band), PATH, 1, None, None, None)
+        source = BandSource(registered.band(band), str(PATH), 1, None, None, None)
         transform = rasterio.Affine(gsd, 0, left, 0, -gsd, top)
         bands[band] = BandRaster(source, 1, "int16", int(rows), int(columns), transform, 1.0, 0.0, None, "nobody")
     date = None if day is None else START + datetime.timedelta(days=day)
-    described = Scene(name, registered, date, {b: r.source for b, r in bands.items()}, None, 0.0, PATH, clouds)
+    described = Scene(name, registered, date, {b: r.source for b, r in bands.items()}, None, 0.0, PATH, Conditions(cloud_percent=clouds))
     system = CRS.from_epsg(crs)
-    return OpenScene(described, system, bands, system.is_projected)
+    return OpenScene(described, system, bands, system.is_projected, system)
 
 
 def by_date(scene: OpenScene) -> tuple[datetime.datetime, str]:

@@ -209,7 +209,7 @@ def test_an_empty_output_folder_is_fine(scenes):
 
 def test_values_outside_the_unit_s_range_are_refused(tmp_path):
     elevation = np.full((32, 32), 100, np.int16)
-    elevation[:4] = -32768  # voids that nobody declared
+    elevation[:4] = -20000  # voids that nobody declared, of values that stand for nothing elsewhere
     scenes = tmp_path / "scenes"
     scenes.mkdir()
     write_geotiff(scenes / "dem.tif", elevation + np.arange(32, dtype=np.int16) % 7)

@@ -61,7 +61,7 @@ def test_real_images_are_recognised(linked, name, sensors, dates, crs, nodata):
     assert found.unrecognised == []
     assert [scene.sensor.name for scene in found.scenes] == sensors
     assert [scene.acquired_utc for scene in found.scenes] == dates
-    assert {scene.crs.to_string() for scene in opened} == crs
+    assert {scene.stated_crs.to_string() for scene in opened} == crs
     assert {band.nodata for scene in opened for band in scene.bands.values()} == nodata
 
 

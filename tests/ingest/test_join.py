@@ -84,10 +84,11 @@ def test_the_comparison_is_not_empty():
         assert next(plan_sets(layout, scenes, IngestConfig()), None) is not None, layout.name
 
 
-def test_grids_a_millionth_apart_are_one_and_the_first_that_fits_takes_a_scene():
-    lefts = (500_000.0, 500_000.0 + 9e-7, 500_000.0 + 1.8e-6, 500_000.0 - 9e-7, 500_010.0, 500_000.0 + 0.99e-5, 500_000.0 + 1.01e-5)
+def test_grids_a_hundredth_of_a_pixel_apart_are_one_and_the_first_that_fits_takes_a_scene():
+    left = 16 * 31_250.0  # where two bins meet
+    lefts = (left, left + 0.09, left + 0.18, left - 0.09, left + 10, left + 0.27, left - 0.17)
     scenes = [made_scene(f"s{i}", elevation=(left, 4_800_000.0, 10.0, 8, 8)) for i, left in enumerate(lefts)]
-    assert same_grids(scenes, COARSE, Systems()) == [[0, 1, 3], [2], [4], [5, 6]]
+    assert same_grids(scenes, COARSE, Systems()) == [[0, 1, 3], [2, 5], [4], [6]]
     other = [made_scene(f"s{crs}", crs=crs, elevation=(500_000.0, 4_800_000.0, 10.0, 8, 8)) for crs in (32631, 32632, 32631)]
     assert same_grids(other, COARSE, Systems()) == [[0, 2], [1]]
 

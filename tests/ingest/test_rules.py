@@ -112,13 +112,13 @@ def test_clouds_are_limited_and_must_be_stated():
 def test_clouds_are_read_from_the_description(tmp_path, stated, read):
     write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
     (found,) = read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
-    assert found.cloud_percent == read
+    assert found.conditions.cloud_percent == read
 
 
 @pytest.mark.parametrize("stated", [-1, 100.5])
 def test_impossible_clouds_are_refused(tmp_path, stated):
     write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
-    with pytest.raises(InputError, match=rf"scene 'one': cloud_percent={stated:g} must be between 0 and 100"):
+    with pytest.raises(InputError, match=rf"scene 'one': field 'cloud_percent' is {stated:g}, it must be a number from 0 to 100"):
         read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
 
 

@@ -188,7 +188,7 @@ def test_strict_stops_at_the_first(tmp_path):
 
 def test_a_block_that_cannot_be_read_costs_its_sets_alone(tmp_path):
     folder = tmp_path / "scenes"
-    values = np.random.default_rng(0).integers(0, 5000, (512, 512)).astype(np.int16)
+    values = np.random.default_rng(0).integers(0, 5000, (1024, 1024)).astype(np.int16)
     write_geotiff(folder / "dem.tif", values, tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     with rasterio.open(folder / "dem.tif") as source:
         start, size = (int(source.get_tag_item(f"BLOCK_{what}_3_5", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
@@ -201,7 +201,7 @@ def test_a_block_that_cannot_be_read_costs_its_sets_alone(tmp_path):
     assert lost["reason"] == "a scene cannot be read"
     assert "dem.tif cannot be read at" in lost["error"]
     assert lost["members"][0]["window"] == [3 * 64, 5 * 64]
-    assert summary["sets"]["dem"]["train"] == 63
+    assert summary["sets"]["dem"]["train"] == 255
     assert "dem.tif cannot be read at" in summary["partly_unreadable_scenes"]["one"]
     for record in records(dataset, "dem"):
         row, column = round(-(record["centre_m"][1] - 4_800_000) / 10) - 32, round((record["centre_m"][0] - 500_000) / 10) - 32
