@@ -84,9 +84,7 @@ def propagate(
 
 
 @functools.partial(jax.jit, static_argnames=("max_iterations", "convergence_iterations"))
-def _propagate(
-    similarity: jax.Array, valid: jax.Array, damping: float, max_iterations: int, convergence_iterations: int
-) -> Propagated:
+def _propagate(similarity: jax.Array, valid: jax.Array, damping: float, max_iterations: int, convergence_iterations: int) -> Propagated:
     B, N = valid.shape
     diagonal = jnp.eye(N, dtype=bool)
     there = valid[:, :, None] & valid[:, None, :]

@@ -18,7 +18,7 @@ from rsfm_jax.curate.preference import Search, find_preference
 from rsfm_jax.errors import InputError
 
 _CANDIDATES = 2  # nodes of the last level for one wanted exemplar, at least
-_MOST_THINNED = 8.0  # nodes for one exemplar at the levels below
+_MOST_THINNED = 4.0  # nodes for one exemplar at the levels below
 _SAMPLED_BLOCKS = 8  # on which the preference of a level is looked for
 _THINNING_TOLERANCE, _TARGET_TOLERANCE = 0.05, 0.01
 _REFINEMENTS = 5
@@ -58,6 +58,7 @@ def cluster(
     target: int,
     *,
     block_size: int = 512,
+    last_block_size: int = 1024,
     damping: float = 0.7,
     seed: int = 0,
     weights: np.ndarray | None = None,
@@ -71,7 +72,8 @@ def cluster(
       order: int64 (N,), by which points are sorted before they are cut into blocks: of region and scene, so that what is alike shares a
         block. Points of equal order stay in theirs.
       target: Wanted number of exemplars, from 1 to N. The number found is within about 1 % of it where a preference gives such a number.
-      block_size: Most points of a block.
+      block_size: Most points of a block of the levels below the last. Three matrices of a block's messages should fit into a core's cache.
+      last_block_size: Most nodes of a block of the last level.
       damping: Of the messages, from 0.5 to below 1.
       seed: Of the sample of blocks on which preferences are looked for.
       weights: (N,), above 0: how many points each stands for; None for 1 each.
@@ -89,9 +91,10 @@ def cluster(
       `rsfm_jax.curate.nodes`), and each level has its own preference.
     """
     points, weight = checked(points, order, target, weights)
-    method = Method(block_size, damping, max_iterations, convergence_iterations)
-    if block_size < 8:
-        raise InputError(f"block_size={block_size}: at least 8")
+    if min(block_size, last_block_size) < 8:
+        raise InputError(f"block_size={block_size}, last_block_size={last_block_size}: both at least 8")
+    last = Method(last_block_size, damping, max_iterations, convergence_iterations)
+    below = dataclasses.replace(last, block_size=block_size)
     level = np.zeros(len(points), np.int8)
     if target == len(points):
         everyone = np.arange(target)
@@ -101,9 +104,9 @@ def cluster(
     rng = np.random.default_rng(seed)
     blocks = unconverged = 0
     preference = _first_guess(nodes, rng)
-    kept = _kept(len(points), target, block_size)
+    kept = _kept(len(points), target, last_block_size)
     for number, wanted in enumerate([*kept, target], start=1):
-        sampled = _SAMPLED_BLOCKS if number <= len(kept) else None
+        method, sampled = (below, _SAMPLED_BLOCKS) if number <= len(kept) else (last, None)
         preference = _preference(nodes, wanted, preference, method, rng, sampled).preference
         found = find_exemplars(nodes, preference, method)
         nodes = merged(nodes, found.exemplar_of)
@@ -172,10 +175,10 @@ def refined(points: np.ndarray, weight: np.ndarray, exemplars: np.ndarray) -> tu
     return exemplars, index, squared
 
 
-def _kept(points: int, target: int, block_size: int) -> list[int]:
+def _kept(points: int, target: int, last_block_size: int) -> list[int]:
     """How many nodes each level below the last keeps."""
-    last = max(_CANDIDATES * target, int(0.9 * block_size))
-    if points <= max(last, block_size):
+    last = max(_CANDIDATES * target, int(0.9 * last_block_size))
+    if points <= max(last, last_block_size):
         return []
     levels = math.ceil(math.log(points / last) / math.log(_MOST_THINNED))
     return [round(points * (last / points) ** (number / levels)) for number in range(1, levels + 1)]

@@ -12,8 +12,10 @@ Legend: N nodes, B blocks, n nodes of a block, D values of a point.
 """
 
 from collections.abc import Callable
+import concurrent.futures
 import dataclasses
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -101,31 +103,30 @@ def find_exemplars(nodes: Nodes, preference: float, method: Method, blocks: np.n
     wanted = np.arange(len(edges) - 1) if blocks is None else blocks
     width = int(np.diff(edges).max())
     width = min(-(-width // 32) * 32, max(width, method.block_size))  # few shapes, so few programs
-    limit = _CPU_BATCH_BYTES if jax.default_backend() == "cpu" else _DEVICE_BATCH_BYTES
+    limit, workers = (_CPU_BATCH_BYTES, os.cpu_count() or 1) if jax.default_backend() == "cpu" else (_DEVICE_BATCH_BYTES, 2)
     size = int(np.clip(limit // (4 * width * width), 1, len(wanted)))
     exemplar_of = np.full(len(nodes), -1, np.int64)
-    unconverged = 0
     solve = _solver(method)
-    for begin in range(0, len(wanted), size):
-        chosen = wanted[begin : begin + size]
-        place = edges[chosen][:, None] + np.arange(width)
-        valid = place < edges[chosen + 1][:, None]
-        taken = np.where(valid, place, edges[chosen][:, None])
-        padded = np.concatenate([taken, np.repeat(taken[:1], size - len(chosen), axis=0)])
-        inputs = nodes.point[padded], nodes.mean[padded], nodes.weight[padded].astype(np.float32)
-        there = np.concatenate([valid, np.repeat(valid[:1], size - len(chosen), axis=0)])
-        local, converged = jax.device_get(solve(*inputs, there, np.float32(preference)))
-        exemplar_of[place[valid]] = (edges[chosen][:, None] + local[: len(chosen)])[valid]
-        unconverged += int((~converged[: len(chosen)]).sum())
+
+    def run(chosen: np.ndarray) -> int:
+        filled = np.resize(chosen, size)  # the last batch repeats its blocks
+        place = edges[filled][:, None] + np.arange(width)
+        valid = place < edges[filled + 1][:, None]
+        taken = np.where(valid, place, edges[filled][:, None])
+        inputs = nodes.point[taken], nodes.mean[taken], nodes.weight[taken].astype(np.float32)
+        local, converged = jax.device_get(solve(*inputs, valid, np.float32(preference)))
+        exemplar_of[place[valid]] = (edges[filled][:, None] + local)[valid]
+        return int((~converged[: len(chosen)]).sum())
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        unconverged = sum(pool.map(run, np.split(wanted, range(size, len(wanted), size))))
     return Exemplars(exemplar_of, len(wanted), unconverged)
 
 
 @functools.cache
 def _solver(method: Method) -> Callable[..., tuple[jax.Array, jax.Array]]:
     @jax.jit
-    def solve(
-        point: jax.Array, mean: jax.Array, weight: jax.Array, valid: jax.Array, preference: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def solve(point: jax.Array, mean: jax.Array, weight: jax.Array, valid: jax.Array, preference: jax.Array) -> tuple[jax.Array, jax.Array]:
         similarity = block_similarity(point, mean, weight) + preference * jnp.eye(point.shape[1], dtype=jnp.float32)
         found = propagate(similarity, valid, method.damping, method.max_iterations, method.convergence_iterations)
         return found.exemplar_of, found.converged
