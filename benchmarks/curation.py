@@ -79,8 +79,8 @@ def against_sklearn(points: int, classes: int, spread: float) -> dict[str, Any]:
     peer = AffinityPropagation(random_state=0, damping=0.7, max_iter=500).fit(x)
     peer_s = time.perf_counter() - begin
     exemplars = np.asarray(peer.cluster_centers_indices_)
-    similarity = np.asarray(peer.affinity_matrix_, np.float32)
-    preference = float(np.median(peer.affinity_matrix_))
+    affinity: np.ndarray = np.asarray(peer.affinity_matrix_)
+    similarity, preference = affinity.astype(np.float32), float(np.median(affinity))
     np.fill_diagonal(similarity, preference)
     begin = time.perf_counter()
     found = propagate(similarity[None], np.ones((1, points), bool), 0.7, 500)

@@ -47,8 +47,8 @@ class _Loop(NamedTuple):
 
 
 def propagate(
-    similarity: jax.Array,
-    valid: jax.Array,
+    similarity: jax.Array | np.ndarray,
+    valid: jax.Array | np.ndarray,
     damping: float = 0.5,
     max_iterations: int = 200,
     convergence_iterations: int = 15,
