@@ -8,7 +8,7 @@ pytest.importorskip("sklearn", reason="scikit-learn isn't installed; it is the p
 
 
 def test_all_parts(benchmark_script):
-    done = benchmark_script("curation", "--flat_points=300", "--points=1500", "--sizes=400,1600", "--classes=20")
+    done = benchmark_script("curation", "--flat_points=200", "--points=300", "--sizes=160,320", "--classes=20")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert [problem["spread"] for problem in found["a"]] == [0.2, 0.7]
@@ -17,7 +17,7 @@ def test_all_parts(benchmark_script):
         assert [row["who"] for row in problem["rows"]][:2] == ["scikit-learn", "one block"]
         assert problem["rows"][2]["net_ratio"] > 0.97
     assert found["b"]["rows"][0]["classes"] > found["b"]["rows"][2]["classes"]
-    assert [row["points"] for row in found["c"]["rows"]] == [400, 1600]
+    assert [row["points"] for row in found["c"]["rows"]] == [160, 320]
     assert found["c"]["rows"][0]["peak_gib"] > 0
 
 
