@@ -48,10 +48,43 @@ class IngestConfig:
 
 
 @dataclasses.dataclass
+class CurateConfig:
+    """Which image sets are kept of a dataset (docs/curation.md)."""
+
+    seed: int = knob(0, "seed of the draws within clusters")
+    min_valid_share: float = knob(0.5, "a set with a band that has a smaller share of valid pixels is rejected")
+    max_saturated_share: float = knob(0.2, "a set with a larger share of saturated pixels in any band is rejected")
+    min_contrast: float = knob(0.01, "rejected: all bands of a member vary less than this share of the dataset's standard deviation")
+    spectral_weight: float = knob(1.0, "weight of the band statistics and indices in the distance of two sets")
+    texture_weight: float = knob(0.5, "weight of gradients and entropies")
+    metadata_weight: float = knob(0.5, "weight of date, sun, view, clouds and share of valid pixels")
+    clip_z: float = knob(5.0, "robust z-scores are cut to this many deviations on either side; how many is reported")
+    sets_per_cluster: float = knob(10.0, "kept sets for each cluster; with the target it says how many clusters are looked for")
+    quota_exponent: float = knob(0.5, "a cluster's quota goes with (its sets) ** this: 1 proportional, 0 equal")
+    block_size: int = knob(1024, "most sets that are clustered at once")
+
+    def validate(self) -> None:
+        """Raises `InputError` naming the first wrong field."""
+        require(0 <= self.seed < 2**31, "curate.seed", self.seed, "in [0, 2**31)")
+        require(0 < self.min_valid_share <= 1, "curate.min_valid_share", self.min_valid_share, "in (0, 1]")
+        require(0 <= self.max_saturated_share <= 1, "curate.max_saturated_share", self.max_saturated_share, "in [0, 1]")
+        require(self.min_contrast >= 0, "curate.min_contrast", self.min_contrast, "zero or positive")
+        weights = {name: getattr(self, f"{name}_weight") for name in ("spectral", "texture", "metadata")}
+        for name, weight in weights.items():
+            require(weight >= 0, f"curate.{name}_weight", weight, "zero or positive")
+        require(any(weights.values()), "curate.spectral_weight", self.spectral_weight, "positive, or another weight")
+        require(self.clip_z > 0, "curate.clip_z", self.clip_z, "positive")
+        require(self.sets_per_cluster >= 1, "curate.sets_per_cluster", self.sets_per_cluster, "at least 1")
+        require(0 <= self.quota_exponent <= 1, "curate.quota_exponent", self.quota_exponent, "in [0, 1]")
+        require(self.block_size >= 2, "curate.block_size", self.block_size, "at least 2")
+
+
+@dataclasses.dataclass
 class DataConfig:
     """How records reach the accelerator."""
 
     path: str = knob("", "folder written by rsfm_jax.ingest", runtime=True)
+    curation: str = knob("", "folder written by rsfm_jax.curate: only the sets it kept are read; empty: all", runtime=True)
     global_batch_size: int = knob(128, "image sets in one step, over all devices")
     layout_balance: float = knob(1.0, "a layout's share of the steps goes with (its sets) ** this: 1 proportional, 0 equal")
     read_processes: int = knob(0, "processes that make batches, for each layout; 0: threads of the training process do", runtime=True)
@@ -287,6 +320,7 @@ class Config:
     """One experiment."""
 
     ingest: IngestConfig = knob(IngestConfig, "scenes to image sets")
+    curate: CurateConfig = knob(CurateConfig, "image sets to the ones worth keeping")
     data: DataConfig = knob(DataConfig, "records to batches")
     augment: AugmentConfig = knob(AugmentConfig, "crops and flips of image sets")
     mask: MaskConfig = knob(MaskConfig, "which patches are removed")
@@ -358,8 +392,8 @@ def differing_fields(old: Config, new: Config) -> list[str]:
     """Fields that say what a run computes and differ between two configs, as ``"mask.ratio: 0.75 -> 0.6"``."""
     changes = []
     for section in dataclasses.fields(Config):
-        if section.name == "ingest":
-            continue  # the dataset's own digest says what was ingested
+        if section.name in ("ingest", "curate"):
+            continue  # the digests of the dataset and of its curation say what was ingested and kept
         for field in dataclasses.fields(getattr(new, section.name)):
             before, after = (getattr(getattr(config, section.name), field.name) for config in (old, new))
             if before != after and not field.metadata["runtime"]:

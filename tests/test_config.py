@@ -52,6 +52,15 @@ def test_two_configs_share_nothing():
         ("ingest.split_cell_m", 0.0, "positive"),
         ("ingest.val_share", 1.0, r"in \[0, 1\)"),
         ("ingest.min_valid_share", 1.5, r"in \[0, 1\]"),
+        ("curate.seed", -1, r"in \[0, 2\*\*31\)"),
+        ("curate.min_valid_share", 0.0, r"in \(0, 1\]"),
+        ("curate.max_saturated_share", 1.1, r"in \[0, 1\]"),
+        ("curate.min_contrast", -0.1, "zero or positive"),
+        ("curate.texture_weight", -1.0, "zero or positive"),
+        ("curate.clip_z", 0.0, "positive"),
+        ("curate.sets_per_cluster", 0.5, "at least 1"),
+        ("curate.quota_exponent", 2.0, r"in \[0, 1\]"),
+        ("curate.block_size", 1, "at least 2"),
         ("data.global_batch_size", 0, "at least 1"),
         ("data.read_threads", 0, "at least 1"),
         ("data.prefetch_batches", -1, "at least 1"),
@@ -215,7 +224,7 @@ def test_differing_fields_names_what_is_computed():
     assert differing_fields(new, new) == []
 
 
-@pytest.mark.parametrize("section", [name for name in SECTIONS if name != "ingest"])
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name not in ("ingest", "curate")])
 def test_differing_fields_ignores_runtime_fields_and_reports_all_others(section):
     for field in dataclasses.fields(getattr(Config(), section)):
         new = Config()
