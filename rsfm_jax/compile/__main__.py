@@ -26,7 +26,7 @@ _JSON = flags.DEFINE_bool("json", False, "print one JSON line for each layout in
 
 def _layouts(config: Config) -> tuple[Layout, ...]:
     if config.data.path:
-        return open_dataset(config.data.path).layouts
+        return open_dataset(config.data.path, config.data.curation).layouts
     if not config.ingest.layouts:
         raise InputError("no layouts: the config has none in config.ingest.layouts; give a dataset with --config.data.path=FOLDER")
     return config.ingest.layouts

@@ -5,6 +5,7 @@ else, so it fits any number of hosts and readers. That iterator stacks finished 
 to the decoder, which writes each example to its place as it is read. It saves a copy of every batch, and holds one record at a time.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -13,7 +14,6 @@ import numpy as np
 
 from rsfm_jax.config import DataConfig
 from rsfm_jax.data.decode import Decoder
-from rsfm_jax.data.records import Records
 
 Batch = dict[str, Any]
 _NEXT = "global_next_index"
@@ -22,7 +22,7 @@ _NEXT = "global_next_index"
 class Batches:
     """An endless iterator over the batches of one layout."""
 
-    def __init__(self, records: Records, decoder: Decoder, config: DataConfig, seed: int, process_index: int, process_count: int) -> None:
+    def __init__(self, records: Sequence[dict[str, Any]], decoder: Decoder, config: DataConfig, seed: int, process_index: int, process_count: int) -> None:
         """Sets out from the first example; nothing is read yet.
 
         Args:
@@ -89,7 +89,7 @@ def _numbered(index: int, record: int) -> dict[str, Any]:
 class _Make:
     """Reads and decodes the records of a batch."""
 
-    def __init__(self, records: Records, decoder: Decoder) -> None:
+    def __init__(self, records: Sequence[dict[str, Any]], decoder: Decoder) -> None:
         self._records, self._decoder = records, decoder
 
     def __call__(self, numbers: dict[str, np.ndarray]) -> Batch:

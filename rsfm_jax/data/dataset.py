@@ -3,6 +3,7 @@
 Never imports jax: Grain workers import this.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
@@ -11,6 +12,7 @@ from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rsfm_jax.data.curation import Kept, KeptRecords, kept_digest, read_kept
 from rsfm_jax.data.records import Records
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout, Slot, layout_from_dict
@@ -28,8 +30,11 @@ class Dataset:
       path: The folder.
       layouts: Layouts with at least one training set.
       statistics: ``{sensor: {band: {count, mean, std, min, max, unit}}}`` over valid pixels of the training split.
-      sets: Number of image sets, ``{layout: {split: count}}``.
+      sets: Number of image sets that are read, ``{layout: {split: count}}``.
       digest: SHA-256 over all records, whatever their order.
+      curation: The curated folder that says which training sets are read; empty: all.
+      curation_digest: SHA-256 over which those are; empty without a curation.
+      kept: The training sets of each layout that are read, with a curation.
     """
 
     path: epath.Path
@@ -37,9 +42,17 @@ class Dataset:
     statistics: dict[str, dict[str, dict[str, Any]]]
     sets: dict[str, dict[str, int]]
     digest: str
+    curation: str = ""
+    curation_digest: str = ""
+    kept: Mapping[str, Kept] = dataclasses.field(default_factory=dict)
 
-    def source(self, layout: Layout, split: str) -> Records:
-        """Random-access records of one split of a layout."""
+    def source(self, layout: Layout, split: str) -> Sequence[dict[str, Any]]:
+        """Random-access records of one split of a layout; of 'train' only those that a curation kept."""
+        records = self.records(layout, split)
+        return KeptRecords(records, self.kept[layout.name], self.curation) if self.curation and split == "train" else records
+
+    def records(self, layout: Layout, split: str) -> Records:
+        """Random-access records of one split of a layout, whatever a curation kept."""
         folder = _records(self.path, layout.name)
         try:
             builder = tfds.builder_from_directory(str(folder))
@@ -64,23 +77,26 @@ def _records(path: epath.Path, layout_name: str) -> epath.Path:
     return path / "records" / BUILDER_NAME / layout_name / RECORD_VERSION
 
 
-def open_dataset(path: str) -> Dataset:
+def open_dataset(path: str, curation: str = "", named: str = "config.data.path") -> Dataset:
     """Opens a dataset folder.
 
     Args:
       path: Folder written by ``python -m rsfm_jax.ingest``.
+      curation: Folder written by ``python -m rsfm_jax.curate``: only the training sets it kept are read, and only layouts with any. The
+        statistics stay those of the whole dataset. Empty: all sets.
+      named: What ``path`` was given by, for messages.
 
     Returns:
       The dataset.
 
     Raises:
-      InputError: no dataset there, one of another schema version, or records that are missing.
+      InputError: no dataset there, one of another schema version, records that are missing, or a curation of another dataset.
     """
     if not path:
-        raise InputError("config.data.path is empty: give the folder that rsfm_jax.ingest wrote, --config.data.path=data/run1")
+        raise InputError(f"{named} is empty: give the folder that rsfm_jax.ingest wrote, --{named}=data/run1")
     folder = epath.Path(path)
     if not (folder / "dataset.json").exists():
-        raise InputError(f"config.data.path={path}: no dataset.json there; make the dataset with python -m rsfm_jax.ingest --out={path}")
+        raise InputError(f"{named}={path}: no dataset.json there; make the dataset with python -m rsfm_jax.ingest --out={path}")
     try:
         fields = json.loads((folder / "dataset.json").read_text())
     except json.JSONDecodeError as error:
@@ -99,4 +115,16 @@ def open_dataset(path: str) -> Dataset:
     for layout in layouts:
         if not (_records(folder, layout.name) / "dataset_info.json").exists():
             raise InputError(f"{folder}: the records of layout {layout.name!r} are missing; the folder is not whole, ingest again")
-    return dataset
+    return _curated(dataset, curation) if curation else dataset
+
+
+def _curated(dataset: Dataset, curation: str) -> Dataset:
+    kept = read_kept(epath.Path(curation), dataset.digest, dataset.sets)
+    return dataclasses.replace(
+        dataset,
+        layouts=tuple(layout for layout in dataset.layouts if layout.name in kept),
+        sets={name: {**counts, "train": len(kept[name].record) if name in kept else 0} for name, counts in dataset.sets.items()},
+        curation=curation,
+        curation_digest=kept_digest(kept),
+        kept=kept,
+    )

@@ -231,10 +231,10 @@ def run_training(config: Config, workdir: str) -> int:
       InputError: a dataset, mesh, folder or file of weights that does not fit the config.
       NotFiniteError: the loss is no longer a number.
     """
-    dataset = open_dataset(config.data.path)
+    dataset = open_dataset(config.data.path, config.data.curation)
     fields = to_dict(config)
-    del fields["data"]["path"]  # may be a folder of each host
-    check_same("the config or the dataset", [fields, dataset.digest])
+    del fields["data"]["path"], fields["data"]["curation"]  # may be folders of each host
+    check_same("the config or the dataset", [fields, dataset.digest, dataset.curation_digest])
     trainer = Trainer(config, dataset)
     folder = epath.Path(workdir)
     if config.init.torch and not (folder / CONFIG_FILE).exists():

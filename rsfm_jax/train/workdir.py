@@ -1,6 +1,6 @@
 """The run's folder: whose it is, and what the run is.
 
-config.json       the resolved config and the dataset's digest
+config.json       the resolved config and the digests of the dataset and its curation
 checkpoints/      Orbax
 metrics.jsonl     one line per step
 summary.json      where the time went, over all starts, written as a process ends
@@ -41,7 +41,8 @@ def claim_workdir(workdir: epath.Path, config: Config, dataset: Dataset) -> None
                 raise InputError(f"--workdir={workdir}: holds something that is not a run of this program; choose another folder")
             workdir.mkdir(parents=True, exist_ok=True)
             unfinished = workdir.parent / f".{workdir.name}-{CONFIG_FILE}"
-            unfinished.write_text(json.dumps({"config": to_dict(config), "dataset_digest": dataset.digest}, indent=1) + "\n")
+            digests = {"dataset_digest": dataset.digest, "curation_digest": dataset.curation_digest}
+            unfinished.write_text(json.dumps({"config": to_dict(config)} | digests, indent=1) + "\n")
             unfinished.replace(file)
             return
     except OSError as error:
@@ -55,14 +56,20 @@ def claim_workdir(workdir: epath.Path, config: Config, dataset: Dataset) -> None
         raise InputError(f"--workdir={workdir}: belongs to a run with another config ({'; '.join(changes)}); choose another folder")
     if claimed["dataset_digest"] != dataset.digest:
         raise InputError(f"--workdir={workdir}: belongs to a run on another dataset than {dataset.path}; choose another folder")
+    before = claimed.get("curation_digest", "")
+    if before != dataset.curation_digest:
+        read = f"the sets kept by {dataset.curation}" if dataset.curation else "all sets"
+        was = "on those kept by another curation" if before else "on all sets"
+        raise InputError(f"--workdir={workdir}: belongs to a run {was}, and config.data.curation asks for {read}; choose another folder")
 
 
 def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """What a run is, as JSON: config, layouts, statistics, dataset digest, versions. Every checkpoint holds it."""
+    """What a run is, as JSON: config, layouts, statistics, digests, versions. Every checkpoint holds it."""
     return {
         "config": to_dict(config),
         "layouts": [to_dict(layout) for layout in dataset.layouts],
         "statistics": dataset.statistics,
         "dataset_digest": dataset.digest,
+        "curation_digest": dataset.curation_digest,
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
