@@ -61,7 +61,7 @@ class CurateConfig:
     clip_z: float = knob(5.0, "robust z-scores are cut to this many deviations on either side; how many is reported")
     sets_per_cluster: float = knob(10.0, "kept sets for each cluster; with the target it says how many clusters are looked for")
     quota_exponent: float = knob(0.5, "a cluster's quota goes with (its sets) ** this: 1 proportional, 0 equal")
-    block_size: int = knob(1024, "most sets that are clustered at once")
+    block_size: int = knob(512, "most sets that are clustered at once")
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""
@@ -76,7 +76,7 @@ class CurateConfig:
         require(self.clip_z > 0, "curate.clip_z", self.clip_z, "positive")
         require(self.sets_per_cluster >= 1, "curate.sets_per_cluster", self.sets_per_cluster, "at least 1")
         require(0 <= self.quota_exponent <= 1, "curate.quota_exponent", self.quota_exponent, "in [0, 1]")
-        require(self.block_size >= 2, "curate.block_size", self.block_size, "at least 2")
+        require(self.block_size >= 8, "curate.block_size", self.block_size, "at least 8")
 
 
 @dataclasses.dataclass

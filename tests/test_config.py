@@ -60,7 +60,7 @@ def test_two_configs_share_nothing():
         ("curate.clip_z", 0.0, "positive"),
         ("curate.sets_per_cluster", 0.5, "at least 1"),
         ("curate.quota_exponent", 2.0, r"in \[0, 1\]"),
-        ("curate.block_size", 1, "at least 2"),
+        ("curate.block_size", 7, "at least 8"),
         ("data.global_batch_size", 0, "at least 1"),
         ("data.read_threads", 0, "at least 1"),
         ("data.prefetch_batches", -1, "at least 1"),

@@ -59,8 +59,8 @@ def claim_workdir(workdir: epath.Path, config: Config, dataset: Dataset) -> None
     before = claimed.get("curation_digest", "")
     if before != dataset.curation_digest:
         read = f"the sets kept by {dataset.curation}" if dataset.curation else "all sets"
-        was = "on those kept by another curation" if before else "on all sets"
-        raise InputError(f"--workdir={workdir}: belongs to a run {was}, and config.data.curation asks for {read}; choose another folder")
+        was = "the sets kept by another curation" if before else "all sets"
+        raise InputError(f"--workdir={workdir}: belongs to a run on {was}, and config.data.curation asks for {read}; choose another folder")
 
 
 def describe_run(config: Config, dataset: Dataset) -> dict[str, Any]:
