@@ -65,6 +65,8 @@ def broken_walls(package: pathlib.Path) -> list[str]:
             forbidden += JAX
         if room in PURE:
             forbidden += tuple(f"rsfm_jax.{other}" for other in ("parallel", "train", "data", "export"))
+        if room == "curate":  # it may run affinity propagation in jax, and knows nothing of networks
+            forbidden += tuple(f"rsfm_jax.{other}" for other in ("parallel", "train", "models", "nn", "objectives"))
         if room not in WITH_TORCH:
             forbidden += TORCH
         own = PLUG_INS.get(inside.as_posix(), ())
@@ -97,6 +99,8 @@ def test_init_files_are_empty(repo):
         ("models/mae.py", "from rsfm_jax.parallel.mesh import make_mesh"),
         ("objectives/masking.py", "from rsfm_jax import train"),
         ("nn/layers.py", "import torch"),
+        ("curate/selection.py", "import torch"),
+        ("curate/report.py", "from rsfm_jax.train.pictures import draw"),
         ("torch/model.py", "import jax"),
         ("torch/model.py", "import timm"),
         ("torch/pangaea.py", "import terratorch"),
@@ -120,6 +124,7 @@ def test_the_check_sees_a_broken_wall(tmp_path, file, line):
     [
         ("train/checkpoint.py", "import orbax.checkpoint"),
         ("export/timm.py", "import jax, torch"),
+        ("curate/affinity.py", "import jax"),
         ("torch/model.py", "import torch"),
         ("torch/torchgeo.py", "import timm"),
         ("torch/torchvision.py", "import torchvision"),
@@ -132,8 +137,9 @@ def test_the_check_allows_what_is_allowed(tmp_path, file, line):
     assert broken_walls(tmp_path) == []
 
 
-def test_ingest_loads_neither_jax_nor_tensorflow(repo):
-    code = "import sys, rsfm_jax.ingest.pipeline; print(sorted({'jax', 'jaxlib', 'flax', 'torch', 'tensorflow'} & set(sys.modules)))"
+@pytest.mark.parametrize("module", ["ingest.pipeline", "curate.describing"])
+def test_what_beam_workers_run_loads_neither_jax_nor_tensorflow(repo, module):
+    code = f"import sys, rsfm_jax.{module}; print(sorted({{'jax', 'jaxlib', 'flax', 'torch', 'tensorflow'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
