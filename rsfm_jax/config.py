@@ -59,9 +59,9 @@ class CurateConfig:
     texture_weight: float = knob(0.5, "weight of gradients and entropies")
     metadata_weight: float = knob(0.5, "weight of date, sun, view, clouds and share of valid pixels")
     clip_z: float = knob(5.0, "robust z-scores are cut to this many deviations on either side; how many is reported")
-    sets_per_cluster: float = knob(10.0, "kept sets for each cluster; with the target it says how many clusters are looked for")
+    sets_per_cluster: float = knob(2.0, "kept sets for each cluster; with the target it says how many clusters are looked for")
     quota_exponent: float = knob(0.5, "a cluster's quota goes with (its sets) ** this: 1 proportional, 0 equal")
-    block_size: int = knob(512, "most sets that are clustered at once")
+    block_size: int = knob(512, "most sets of a block that is clustered at once, below the last level")
 
     def validate(self) -> None:
         """Raises `InputError` naming the first wrong field."""

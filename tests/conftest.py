@@ -28,7 +28,8 @@ import pytest  # noqa: E402
 _CHECKED = install_import_hook(["rsfm_jax.nn", "rsfm_jax.objectives", "rsfm_jax.models"], "beartype.beartype")  # array shapes and types
 
 from configs import demo  # noqa: E402
-from rsfm_jax.config import Config  # noqa: E402
+from rsfm_jax.config import Config, CurateConfig  # noqa: E402
+from rsfm_jax.curate.pipeline import Order, run_curate  # noqa: E402
 from rsfm_jax.data.dataset import Dataset, open_dataset  # noqa: E402
 from rsfm_jax.ingest.pipeline import run_ingest  # noqa: E402
 from tests import tiny_config  # noqa: E402
@@ -117,6 +118,14 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def tiny_dataset(tiny_path: pathlib.Path) -> Dataset:
     """The tiny dataset, opened."""
     return open_dataset(str(tiny_path))
+
+
+@pytest.fixture(scope="session")
+def curated(tiny_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The tiny dataset, curated to 30 of its 105 sets in clusters of 3 kept ones. Tests must not write into it."""
+    out = tmp_path_factory.mktemp("curated") / "curated"
+    run_curate(Order(tiny_path, 30, out), CurateConfig(sets_per_cluster=3.0))
+    return out
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_any_cut_gives_the_records_descriptors(describer: Describer, tiny_datase
                 decode_member(records[row], i, SCENES.get(records[row][f"scene_{i}"].decode(), {})) for i in range(len(layout.slots))
             ]
             np.testing.assert_array_equal(descriptors[row], describe(layout, members, tiny_dataset.statistics))
+    _, descriptors = table_of(describer, tiny_dataset, "landsat")
     names = list(feature_names(tiny_dataset.layouts[1]))
     assert (descriptors[:, names.index("0.sun_elevation_deg")] == 58.0).all()
     assert np.isnan(descriptors[:, names.index("2.sun_elevation_deg")]).all()

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def member() -> Member:
     return Member(values, np.ones((8, 8, 2), bool), (0.0, 0.0, 0.0), {}, np.array([6.5535, 6.5535]))
 
 
-def reason(member: Member, **knobs: float) -> str | None:
+def reason(member: Member, **knobs: Any) -> str | None:
     return reject(LAYOUT, [member], STATISTICS, CurateConfig(**knobs))
 
 
