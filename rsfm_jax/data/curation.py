@@ -125,7 +125,9 @@ def read_kept(folder: epath.Path, dataset_digest: str, sets: Mapping[str, Mappin
         rows = rows[np.argsort(records[rows], kind="stable")]
         found[name] = Kept(records[rows].astype(np.int64), codes[rows])
         if found[name].record[-1] >= sets.get(name, {}).get("train", 0):
-            raise InputError(f"{folder / MANIFEST_FILE}: keeps record {found[name].record[-1]} of layout {name!r}, which the dataset has not")
+            raise InputError(
+                f"{folder / MANIFEST_FILE}: keeps record {found[name].record[-1]} of layout {name!r}, which the dataset has not"
+            )
     if not found:
         raise InputError(f"{named}={folder}: keeps no training set of config.data.path; curate again")
     return found

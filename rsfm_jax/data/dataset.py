@@ -93,7 +93,7 @@ def open_dataset(path: str, curation: str = "", named: str = "config.data.path")
       InputError: no dataset there, one of another schema version, records that are missing, or a curation of another dataset.
     """
     if not path:
-        raise InputError(f"{named} is empty: give the folder that rsfm_jax.ingest wrote, --{named}=data/run1")
+        raise InputError(f"{named} is empty: give the folder that rsfm_jax.ingest wrote, {named}=data/run1")
     folder = epath.Path(path)
     if not (folder / "dataset.json").exists():
         raise InputError(f"{named}={path}: no dataset.json there; make the dataset with python -m rsfm_jax.ingest --out={path}")
