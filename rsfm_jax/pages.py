@@ -60,9 +60,9 @@ def figure_image(figure: Figure, caption: str) -> str:
     return png_image(stream.getvalue(), caption)
 
 
-def png_image(content: bytes, caption: str) -> str:
-    """A PNG file's content as an image that is part of the page."""
-    return f'<img alt="{text(caption)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+def png_image(content: bytes, caption: str, more: str = "") -> str:
+    """A PNG file's content as an image that is part of the page; ``more`` are attributes of the tag, each after a space."""
+    return f'<img alt="{text(caption)}"{more} src="data:image/png;base64,{base64.b64encode(content).decode()}">'
 
 
 def captioned(image: str, title: str, notes: str, kind: str = "") -> str:

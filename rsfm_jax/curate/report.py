@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 import dataclasses
+import io
 import pathlib
 from typing import Any
 
@@ -17,10 +18,10 @@ from rsfm_jax.curate.manifest import Outcome
 from rsfm_jax.curate.pool import Pool, Source
 from rsfm_jax.curate.scaling import Scaling
 from rsfm_jax.data.dataset import Dataset, open_dataset
+from rsfm_jax.display import INVALID, shown_channels, stretched
 from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout
-from rsfm_jax.page import figure_image, page, picture_image, table, text
-from rsfm_jax.sensors import get_sensor
+from rsfm_jax.pages import STYLE, figure_image, page, png_image, table, text
 
 REPORT_FILE = "report.html"
 CLUSTERS, MEMBERS = 12, 6  # shown of a layout, and of a cluster
@@ -86,7 +87,7 @@ def write_report(file: pathlib.Path, summary: Mapping[str, Any], stories: Mappin
             parts += _gallery(story, story.clusters, datasets)
         if story.clipped:
             parts.append("<h3>z-scores that were cut</h3>" + table(["descriptor", "sets"], [[*item] for item in story.clipped.items()]))
-    html = page("Curation", parts, _STYLE)
+    html = page("Curation", parts, STYLE + _STYLE)
     file.write_text(html)
     return html.count("<img ")
 
@@ -160,7 +161,7 @@ def _gallery(story: Story, clusters: Clustering, datasets: list[Dataset | None])
     parts = [
         f"<h3>Clusters</h3><p class=quiet>{len(shown)} of {len(by_size)}, from the largest to the smallest, exemplars first. "
         "A green frame marks what is kept. Pictures show the first member, from two of the dataset's standard deviations below the mean to "
-        "two above; pixels that are not valid are pink.</p>"
+        "two above; pixels that are not valid are plum.</p>"
     ]
     records = [dataset and dataset.sets.get(story.layout.name) and dataset.source(story.layout, "train") for dataset in datasets]
     for k in shown:
@@ -180,7 +181,9 @@ def _picture(story: Story, row: int, datasets: list[Dataset | None], records: li
     record = records[story.pool.source[row]][int(story.pool.record[row])]
     key = record["key"].decode()
     frame = "pixels kept" if story.outcome.kept[row] else "pixels"
-    image = picture_image(thumbnail(dataset, story.layout, record), key, f' class="{frame}" title="{text(key)}"')
+    stream = io.BytesIO()
+    thumbnail(dataset, story.layout, record).save(stream, format="png")
+    image = png_image(stream.getvalue(), key, f' class="{frame}" title="{text(key)}"')
     note = "exemplar" if story.outcome.exemplar[row] else f"record {story.pool.record[row]}"
     return f"<figure>{image}<figcaption>{note}</figcaption></figure>"
 
@@ -194,14 +197,12 @@ def thumbnail(dataset: Dataset, layout: Layout, record: Mapping[str, Any]) -> Im
       record: The set.
 
     Returns:
-      An RGB picture; grey where the slot lacks one of the sensor's three display bands.
+      An RGB picture of the bands that `rsfm_jax.display.shown_channels` names.
     """
     slot = layout.slots[0]
-    display = get_sensor(slot.sensor).display
-    channels = [slot.bands.index(band) for band in display] if set(display) <= set(slot.bands) else [0]
-    mean_C, std_C = dataset.mean_std(slot)
+    channels = shown_channels(slot.sensor, slot.bands)
+    mean_C, std_C = (values[channels] for values in dataset.mean_std(slot))
     member = decode_member(record, 0, {})
-    unit_HWC = ((member.physical_HWC - mean_C) / (2 * _STD * std_C) + 0.5)[..., channels]
-    rgb = (np.clip(unit_HWC, 0, 1) * 255).astype(np.uint8)
-    rgb = np.repeat(rgb, 3, axis=-1) if rgb.shape[-1] == 1 else rgb
-    return Image.fromarray(np.where(member.valid_HWC[..., channels].all(axis=-1, keepdims=True), rgb, np.array(_NOT_VALID, np.uint8)))
+    rgb = stretched(member.physical_HWC[..., channels], np.stack([mean_C - _STD * std_C, mean_C + _STD * std_C]))
+    seen = member.valid_HWC[..., channels].all(axis=-1, keepdims=True)
+    return Image.fromarray((np.where(seen, rgb, INVALID) * 255).astype(np.uint8))

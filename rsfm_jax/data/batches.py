@@ -22,7 +22,9 @@ _NEXT = "global_next_index"
 class Batches:
     """An endless iterator over the batches of one layout."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], decoder: Decoder, config: DataConfig, seed: int, process_index: int, process_count: int) -> None:
+    def __init__(
+        self, records: Sequence[dict[str, Any]], decoder: Decoder, config: DataConfig, seed: int, process_index: int, process_count: int
+    ) -> None:
         """Sets out from the first example; nothing is read yet.
 
         Args:
@@ -89,7 +91,15 @@ def _numbered(index: int, record: int) -> dict[str, Any]:
 class _Make:
     """Reads and decodes the records of a batch."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], decoder: Decoder) -> None:
+    def __init__(
+        self,
+        records: Sequence[dict[str, Any]],
+        decoder: Decoder,
+        config: DataConfig,
+        seed: int,
+        process_index: int,
+        process_count: int,
+    ) -> None:
         self._records, self._decoder = records, decoder
 
     def __call__(self, numbers: dict[str, np.ndarray]) -> Batch:

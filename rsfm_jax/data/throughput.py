@@ -77,7 +77,7 @@ def stages(dataset: Dataset, layout: Layout, batch: int, sets: int, rounds: int)
     Returns:
       Milliseconds of a core for each image set, by stage.
     """
-    records, decoder = dataset.source(layout, "train"), Decoder(dataset, layout)
+    records, decoder = dataset.records(layout, "train"), Decoder(dataset, layout)
     batches = np.random.default_rng(0).integers(0, len(records), (max(sets // batch, 1), batch)).tolist()
     spent: dict[str, list[float]] = {}
     for _ in range(rounds + 1):
@@ -126,7 +126,7 @@ def measure(dataset: Dataset, config: DataConfig, layout: Layout, sets: int, rou
     Returns:
       What was found.
     """
-    records, size = dataset.source(layout, "train"), config.global_batch_size
+    records, size = dataset.records(layout, "train"), config.global_batch_size
     example = Decoder(dataset, layout)(records[0])
     arrays = [array for member in example["members"] for array in member.values()] + list(example["place"].values())
     few = range(min(len(records), 16))
