@@ -91,15 +91,7 @@ def _numbered(index: int, record: int) -> dict[str, Any]:
 class _Make:
     """Reads and decodes the records of a batch."""
 
-    def __init__(
-        self,
-        records: Sequence[dict[str, Any]],
-        decoder: Decoder,
-        config: DataConfig,
-        seed: int,
-        process_index: int,
-        process_count: int,
-    ) -> None:
+    def __init__(self, records: Sequence[dict[str, Any]], decoder: Decoder) -> None:
         self._records, self._decoder = records, decoder
 
     def __call__(self, numbers: dict[str, np.ndarray]) -> Batch:
