@@ -1,30 +1,18 @@
-"""Image sets as TFDS records: one builder config for each layout, ArrayRecord files, acquired digital numbers.
+"""Record files that have been written, gathered into a TFDS dataset: one builder config for each layout."""
 
-A record holds, for slot i: ``pixels_i`` (H, W, C) as acquired, ``valid_i`` the packed valid bits, ``scale_i`` and ``offset_i`` (C,) with
-physical = scale * pixel + offset, ``grid_m_i`` (4,) = x of the left edge, y of the upper edge (metres from the set's centre, x east,
-y north) and the pixel's width and height, ``time_i`` (3,) = known, year, day of year, and ``scene_i``. The set has ``key``, ``crs``,
-``centre_m`` (2,) and ``lonlat_deg`` (4, 2), the footprint's corners.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import io
-import os
 from typing import Any, NoReturn
 
 from absl import logging
-from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
-import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from rsfm_jax.data.dataset import BUILDER_NAME, RECORD_VERSION
+from rsfm_jax.ingest.records import fields_of
 from rsfm_jax.layouts import Layout
-
-Example = tuple[str, dict[str, Any]]
-WRITER_OPTIONS = "group_size:1"  # every record is read alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +23,8 @@ class WrittenShard:
     records: int
 
 
-def features(layout: Layout, dtypes: list[str]) -> tfds.features.FeaturesDict:
-    """The record's features.
+def features(layout: Layout, dtypes: Sequence[str]) -> tfds.features.FeaturesDict:
+    """What TFDS is told of a record.
 
     Args:
       layout: The layout.
@@ -45,54 +33,10 @@ def features(layout: Layout, dtypes: list[str]) -> tfds.features.FeaturesDict:
     Returns:
       TFDS features with fixed shapes.
     """
-    named: dict[str, Any] = {
-        "key": tfds.features.Text(),
-        "crs": tfds.features.Text(),
-        "centre_m": _tensor((2,), "float64"),
-        "lonlat_deg": _tensor((4, 2), "float64"),
-    }
-    for i, (slot, dtype) in enumerate(zip(layout.slots, dtypes, strict=True)):
-        shape = (slot.pixels, slot.pixels, len(slot.bands))
-        named |= {
-            f"pixels_{i}": _tensor(shape, dtype),
-            f"valid_{i}": _tensor(((int(np.prod(shape)) + 7) // 8,), "uint8"),
-            f"scale_{i}": _tensor((shape[-1],), "float64"),
-            f"offset_{i}": _tensor((shape[-1],), "float64"),
-            f"grid_m_{i}": _tensor((4,), "float64"),
-            f"time_{i}": _tensor((3,), "float64"),
-            f"scene_{i}": tfds.features.Text(),
-        }
+    named: dict[str, Any] = {}
+    for name, field in fields_of(layout, dtypes).items():
+        named[name] = tfds.features.Tensor(shape=field[1], dtype=field[0], encoding="bytes") if field else tfds.features.Text()
     return tfds.features.FeaturesDict(named)
-
-
-def _tensor(shape: tuple[int, ...], dtype: str) -> tfds.features.Tensor:
-    return tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype), encoding="bytes")
-
-
-def write_records(
-    file: epath.Path, described: tfds.features.FeaturesDict, examples: Iterable[Example], order: Callable[[str], Any]
-) -> None:
-    """Writes a record file, which appears whole or not at all, and not where there is no example.
-
-    Args:
-      file: The file.
-      described: The record's features.
-      examples: Key and record of each; all are held serialised until they are written.
-      order: Makes of a key what records are sorted by.
-    """
-    serializer = ExampleSerializer(described.get_serialized_info())  # pyright: ignore[reportArgumentType] - a dict is such a tree
-    made = [
-        (order(key), serializer.get_tf_example(described.encode_example(example)).SerializeToString(deterministic=True))
-        for key, example in examples
-    ]
-    if not made:
-        return
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    writer = ArrayRecordWriter(os.fspath(unfinished), WRITER_OPTIONS)
-    for _, serialized in sorted(made):
-        writer.write(serialized)
-    writer.close()
-    unfinished.replace(file)
 
 
 class ImageSets(tfds.core.ShardBasedBuilder):

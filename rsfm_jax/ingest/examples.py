@@ -9,12 +9,12 @@ import numpy as np
 from rsfm_jax.config import IngestConfig
 from rsfm_jax.errors import InputError
 from rsfm_jax.geo import year_and_day
-from rsfm_jax.ingest.builder import Example
 from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.heights import read_height
 from rsfm_jax.ingest.manifest import crs_name, set_row
+from rsfm_jax.ingest.records import Example
 from rsfm_jax.ingest.sets import Member, PlannedSet
-from rsfm_jax.ingest.statistics import band_values
+from rsfm_jax.ingest.statistics import RangeCheck, band_values, measured
 from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.sensors import get_sensor
 
@@ -83,10 +83,12 @@ class ExampleMaker:
     def _measure(self, plan: PlannedSet, example: dict[str, Any], chips: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for i, (member, (dn_HWC, valid_HWC)) in enumerate(zip(plan.members, chips, strict=True)):
             for c, name in enumerate(member.slot.bands):
-                values = band_values(dn_HWC[..., c], valid_HWC[..., c], example[f"scale_{i}"][c], example[f"offset_{i}"][c])
-                self.tally.ranges.add(member.scene.scene.id, get_sensor(member.slot.sensor).band(name), values)
+                pixels = dn_HWC[..., c], valid_HWC[..., c], float(example[f"scale_{i}"][c]), float(example[f"offset_{i}"][c])
+                found, band = measured(*pixels), get_sensor(member.slot.sensor).band(name)
+                values = None if RangeCheck.holds(band, found) else band_values(*pixels)
+                self.tally.ranges.add_measured(member.scene.scene.id, band, found, values)
                 if plan.split == "train":
-                    self.tally.statistics.add(member.slot.sensor, name, values)
+                    self.tally.statistics.add_measured(member.slot.sensor, name, found)
 
     def _read(self, plan: PlannedSet, member: Member) -> tuple[np.ndarray, np.ndarray]:
         slot = member.slot
@@ -125,5 +127,6 @@ def _digest(example: dict[str, Any], split: str | None) -> bytes:
     digest = hashlib.sha256(str(split).encode())
     for name in sorted(example):
         value = example[name]
-        digest.update(name.encode() + (value.encode() if isinstance(value, str) else np.ascontiguousarray(value).tobytes()))
+        digest.update(name.encode())
+        digest.update(value.encode() if isinstance(value, str) else np.ascontiguousarray(value).data)
     return digest.digest()

@@ -12,9 +12,9 @@ from etils import epath
 import numpy as np
 
 from rsfm_jax.config import IngestConfig
-from rsfm_jax.ingest.builder import features, write_records
 from rsfm_jax.ingest.chips import ChipReader
 from rsfm_jax.ingest.examples import ExampleMaker
+from rsfm_jax.ingest.records import fields_of, write_records
 from rsfm_jax.ingest.sets import PlannedSet
 from rsfm_jax.ingest.tally import Tally
 from rsfm_jax.layouts import Layout
@@ -113,7 +113,7 @@ def write_shard(shard: Shard, folder: epath.Path, config: IngestConfig, strict: 
         maker = ExampleMaker(config, reader, lambda row: rows.append(json.dumps(row) + "\n"), strict)
         write_records(
             records_file(folder, shard.name),
-            features(shard.layout, list(shard.dtypes)),
+            fields_of(shard.layout, shard.dtypes),
             maker.examples(shard.planned, shard.dtypes),
             order=lambda key: hashlib.md5(f"{shard.split}{key}".encode()).digest(),
         )

@@ -15,6 +15,8 @@ import numpy as np
 from rsfm_jax.errors import InputError
 from rsfm_jax.sensors import Band
 
+_MOST_EXACT = 2**20  # so many squares of 16-bit numbers are summed in float64 without rounding
+
 
 @dataclasses.dataclass
 class BandStatistics:
@@ -64,6 +66,33 @@ class BandStatistics:
         return math.sqrt(self.squared_deviations / self.count) if self.count else math.nan
 
 
+def measured(dn_HW: np.ndarray, valid_HW: np.ndarray, scale: float, offset: float) -> BandStatistics:
+    """Statistics of the valid physical values of one band of one chip.
+
+    Whole numbers of two bytes are summed as they are, without rounding, and the sums converted.
+
+    Args:
+      dn_HW: Digital numbers of any type.
+      valid_HW: Bool.
+      scale: Multiplies them.
+      offset: Added afterwards.
+
+    Returns:
+      Their count, mean, squared deviations and extremes, in the band's unit.
+    """
+    stored = dn_HW.ravel() if valid_HW.all() else dn_HW[valid_HW]
+    found = BandStatistics()
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize > 2 or stored.size > _MOST_EXACT:
+        found.add(scale * stored.astype(np.float64) + offset)
+    elif stored.size:
+        wide = stored.astype(np.float64)
+        total, n = int(wide.sum()), stored.size
+        squares = int(np.square(wide, out=wide).sum())  # not a dot product, for which BLAS would start threads in every worker
+        ends = sorted(scale * float(end) + offset for end in (stored.min(), stored.max()))
+        found = BandStatistics(n, scale * (total / n) + offset, scale * scale * ((n * squares - total * total) / n), *ends)
+    return found
+
+
 def band_values(dn_HW: np.ndarray, valid_HW: np.ndarray, scale: float, offset: float) -> np.ndarray:
     """Valid physical values of one band of one chip.
 
@@ -104,6 +133,10 @@ class Statistics:
         """Adds valid physical values of one band of one chip, 1-D."""
         self._bands.setdefault((sensor, band), BandStatistics()).add(values)
 
+    def add_measured(self, sensor: str, band: str, found: BandStatistics) -> None:
+        """Adds what `measured` found of one band of one chip."""
+        self._bands.setdefault((sensor, band), BandStatistics()).merge(found)
+
     def merge(self, other: "Statistics") -> None:
         """Adds the chips of another."""
         for name, band in other._bands.items():
@@ -142,16 +175,27 @@ class RangeCheck:
 
     def add(self, scene_id: str, band: Band, values: np.ndarray) -> None:
         """Adds valid physical values of one band of one scene, 1-D."""
-        if values.size == 0:
+        if values.size:
+            self.add_measured(scene_id, band, BandStatistics(count=values.size, low=float(values.min()), high=float(values.max())), values)
+
+    def add_measured(self, scene_id: str, band: Band, found: BandStatistics, values: np.ndarray | None) -> None:
+        """Adds values of one band of one scene by their extremes; ``values`` are looked at where these are outside."""
+        if found.count == 0:
             return
         low, high = band.valid_range
         seen = self._seen.setdefault((scene_id, band.name), [0, 0, math.inf, -math.inf])
         self._bands[scene_id, band.name] = band
-        least, most = float(values.min()), float(values.max())
-        if not (low <= least and most <= high):
+        if not self.holds(band, found):
+            assert values is not None
             seen[0] += int(((values < low) | (values > high)).sum())
-        seen[1] += values.size
-        seen[2], seen[3] = min(seen[2], least), max(seen[3], most)
+        seen[1] += found.count
+        seen[2], seen[3] = min(seen[2], found.low), max(seen[3], found.high)
+
+    @staticmethod
+    def holds(band: Band, found: BandStatistics) -> bool:
+        """Whether no value is outside the band's plausible range."""
+        low, high = band.valid_range
+        return low <= found.low and found.high <= high
 
     def merge(self, other: "RangeCheck") -> None:
         """Adds the values of another."""

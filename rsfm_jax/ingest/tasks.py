@@ -43,13 +43,14 @@ def run_tasks(folder: epath.Path, names: Sequence[str], do: Callable[[Any], Any]
       folder: Where inputs are and outputs go; one that all workers see.
       names: The tasks.
       do: Makes an output of an input; picklable. An `InputError` that it raises ends the run.
-      beam_args: Options of Apache Beam, as ``["--runner=DirectRunner", "--direct_num_workers=4"]``; None runs in this process.
+      beam_args: Options of Apache Beam, as ``["--runner=DirectRunner", "--direct_num_workers=4"]``; None runs in this
+        process, and so does a task that is alone.
 
     Raises:
       InputError: A task raised it, or Apache Beam is asked for and not installed.
     """
     todo = [name for name in names if not is_done(folder, name)]
-    if beam_args is None:
+    if beam_args is None or len(todo) == 1:
         for name in todo:
             _do_one(name, folder, do)
             result(folder, name)

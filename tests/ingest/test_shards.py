@@ -17,7 +17,9 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
 from rsfm_jax.config import IngestConfig
 from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.builder import features
 from rsfm_jax.ingest.pipeline import How, run_ingest
+from rsfm_jax.ingest.records import fields_of, serialised
 from rsfm_jax.ingest.tasks import beam_arguments, put, result, run_tasks
 from tests.helpers import REPO, assert_refused, ingest, manifest, one_slot, records, run_door, scene, write_geotiff, write_scenes_yaml
 
@@ -250,3 +252,24 @@ def test_tasks_that_are_done_are_not_done_again(tmp_path):
         with pytest.raises(InputError, match="-1 is negative"):
             run_tasks(folder, ["a", "c"], _double, beam_args)
         (tmp_path / "c.output").unlink()
+
+
+@pytest.mark.parametrize("size", [1, 100, 20_000])
+def test_a_record_is_what_tfds_writes(size):
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    layout, rng = one_slot(pixels=8), np.random.default_rng(0)
+    fields = fields_of(layout, ["int16"])
+    example = {name: rng.integers(0, 99, field[1]).astype(field[0]) if field else name * size for name, field in fields.items()}
+    described = features(layout, ["int16"])
+    message = ExampleSerializer(described.get_serialized_info()).get_tf_example(described.encode_example(example))
+    assert serialised(fields, example) == message.SerializeToString(deterministic=True)
+    with pytest.raises(ValueError, match=r"'scale_0' is float32 \(1,\); it should be float64 \(1,\)"):
+        serialised(fields, example | {"scale_0": np.ones(1, np.float32)})
+    with pytest.raises(ValueError, match="'crs'"):
+        serialised(fields, {name: value for name, value in example.items() if name != "crs"})
+
+
+def test_workers_start_without_tfds():
+    code = "import rsfm_jax.ingest.shards, rsfm_jax.ingest.opening, sys; print([m for m in sys.modules if m.startswith('tensorflow')])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True).stdout == "[]\n"

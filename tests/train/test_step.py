@@ -15,7 +15,8 @@ from rsfm_jax.config import Config, LossConfig
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.errors import InputError
-from rsfm_jax.ingest.builder import WrittenShard, features, gather_layout, write_records
+from rsfm_jax.ingest.builder import WrittenShard, gather_layout
+from rsfm_jax.ingest.records import fields_of, write_records
 from rsfm_jax.nn.patchify import unpatchify
 from rsfm_jax.parallel.sharding import to_global
 from rsfm_jax.train.loop import NotFiniteError, Trainer, run_training
@@ -124,7 +125,7 @@ def test_a_loss_that_is_not_a_number_names_its_image_set(tiny: Config, tiny_path
     shutil.rmtree(copy / "records")
     dtypes = [str(rows[0][f"pixels_{i}"].dtype) for i in range(2)]
     written = WrittenShard(epath.Path(copy) / "written", len(rows))
-    write_records(written.file, features(layout, dtypes), [(row["key"].decode(), row) for row in rows], order=str)
+    write_records(written.file, fields_of(layout, dtypes), [(row["key"].decode(), row) for row in rows], order=str)
     gather_layout(layout, dtypes, {"train": [written]}, copy)
     tiny.data.path = str(copy)
     with pytest.raises(NotFiniteError) as caught:
