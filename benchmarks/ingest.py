@@ -2,12 +2,12 @@
 
     python benchmarks/ingest.py --work=runs/ingest [--scenes 8] [--rounds 3]
 
-The scenes are made of the Sentinel-2 crop of examples/scenes: 1,792 x 1,792 pixels at 10 m, each shifted its own
-way, four bands in files of their own, in tiles of 512: GeoTIFF, deflate with predictor 2, or with --format=jp2 lossless JPEG 2000, as ESA delivers them. A set is one
-chip of 224 pixels and four bands, without overlap. "bare" opens each file once and reads the windows with rasterio, in the order ingest
-reads them, and does nothing with them. Ingest makes the whole dataset: it opens and plans, reads, masks, measures, digests, compresses and
-writes. Each run is a process of its own; the time is that of the work, without imports. "bare" and one worker are held to one core. In a
-round every kind runs once, so that all share what else the machine does. The last line is JSON.
+The scenes are made of the Sentinel-2 crop of examples/scenes: 1,792 x 1,792 pixels at 10 m, each shifted its own way, four bands in
+files of their own, in tiles of 512: GeoTIFF, deflate with predictor 2, or with --format=jp2 lossless JPEG 2000, as ESA delivers them.
+A set is one chip of 224 pixels and four bands, without overlap. "bare" opens each file once and reads the windows with rasterio, in the
+order ingest reads them, and does nothing with them. Ingest makes the whole dataset: it opens and plans, reads, masks, measures, digests,
+compresses and writes. Each run is a process of its own; the time is that of the work, without imports. "bare" and one worker are held to
+one core. In a round every kind runs once, so that all share what else the machine does. The last line is JSON.
 """
 
 import argparse

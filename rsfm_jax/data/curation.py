@@ -90,6 +90,30 @@ def read_description(folder: epath.Path, named: str) -> dict[str, Any]:
     return found
 
 
+def kept_keys(folder: epath.Path, named: str) -> frozenset[str]:
+    """Keys of all image sets that a curation kept, of every split and dataset.
+
+    Args:
+      folder: The curated folder.
+      named: What it was given by, for messages.
+
+    Returns:
+      The keys.
+
+    Raises:
+      InputError: the folder is none, is damaged, or keeps nothing.
+    """
+    read_description(folder, named)
+    try:
+        with (folder / MANIFEST_FILE).open("rb") as file:
+            keys = pq.read_table(file, columns=["key"], filters=[("kept", "==", True)])["key"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(f"{folder / MANIFEST_FILE}: cannot be read ({error}); curate again") from None
+    if not keys:
+        raise InputError(f"{named}={folder}: keeps no image set; curate again")
+    return frozenset(keys)
+
+
 def read_kept(folder: epath.Path, dataset_digest: str, sets: Mapping[str, Mapping[str, int]]) -> dict[str, Kept]:
     """Reads which training records of a dataset a curation kept.
 

@@ -5,8 +5,10 @@ import sys
 from typing import Any
 
 from absl import flags, logging
+from etils import epath
 
 from rsfm_jax import cli
+from rsfm_jax.data.curation import kept_keys
 from rsfm_jax.errors import InputError, exit_code
 from rsfm_jax.ingest.draft_scenes import write_draft
 from rsfm_jax.ingest.pipeline import How, run_ingest
@@ -18,6 +20,7 @@ _OUT = flags.DEFINE_string(
 )
 _STRICT = flags.DEFINE_bool("strict", False, "stop at the first scene that cannot be read; else it is left out and named")
 _WORKERS = flags.DEFINE_integer("workers", 1, "processes of this machine; for other runners give Beam's options after --")
+_CURATION = flags.DEFINE_string("curation", None, "folder of rsfm_jax.curate: make a dataset of the image sets that it kept")
 _DRAFT = flags.DEFINE_bool("draft", False, "write a scenes.yaml into the folder --scenes, with a ? where it needs you")
 _REPORT = flags.DEFINE_string("report", None, "dataset folder to write a page about, instead of making one")
 _CONFIG = cli.define_config()
@@ -29,7 +32,7 @@ def print_summary(summary: dict[str, Any], out: pathlib.Path) -> None:
     for name, counts in summary["sets"].items():
         rejected = summary["rejected"][name]
         print(f"{name:<32} {counts.get('train', 0):>7} {counts.get('val', 0):>6} {sum(rejected.values()):>9}")
-        if not counts and not rejected:
+        if not counts and not rejected and not summary["left_out"][name]:
             print(f"{'':<32} no set: its members share no ground large enough for a chip")
         for reason, count in rejected.items():
             print(f"{'':<32} rejected: {count} x {reason}")
@@ -66,7 +69,7 @@ def _draft() -> None:
     needs = write_draft(folder)
     for need in needs:
         print(f"needs you: {need}")
-    print(f"wrote {folder / 'scenes.yaml'}" + (f"; {len(needs)} things in it need you" if needs else "; nothing in it needs you"))
+    print(f"wrote {folder / 'scenes.yaml'}; what needs you in it: {len(needs) or 'nothing'}")
 
 
 def _alone(flag: str, others: dict[str, bool]) -> None:
@@ -83,6 +86,7 @@ def _run() -> None:
     cli.parse(words)
     logging.set_verbosity(logging.WARNING)
     made = {"config": _CONFIG.value is not None, "strict": _STRICT.value, "workers": _WORKERS.value != 1, "(Beam's)": bool(beam_words)}
+    made["curation"] = _CURATION.value is not None
     if _REPORT.value is not None:
         _alone("report", {"scenes": _SCENES.value is not None, "draft": _DRAFT.value} | made)
         _report(_REPORT.value)
@@ -93,7 +97,8 @@ def _run() -> None:
         scenes = pathlib.Path(cli.required_flag("scenes", _SCENES.value, "scenes/"))
         out = pathlib.Path(cli.required_flag("out", _OUT.value, "data/run1"))
         config = cli.loaded_config(_CONFIG, required=False)
-        how = How(strict=_STRICT.value, beam_args=beam_arguments(_WORKERS.value, beam_words))
+        keep = None if _CURATION.value is None else kept_keys(epath.Path(_CURATION.value), "--curation")
+        how = How(strict=_STRICT.value, beam_args=beam_arguments(_WORKERS.value, beam_words), keep=keep)
         print_summary(run_ingest(scenes, out, config.ingest, how), out)
 
 

@@ -52,7 +52,7 @@ class How:
     Attributes:
       strict: Whether the first scene that cannot be read ends the run; else it is left out and named.
       beam_args: Options of Apache Beam; None works in this process.
-      keep: Keys of the image sets to keep; None for all.
+      keep: Keys of the image sets to keep, all of which must be there; None for all.
     """
 
     strict: bool = False
@@ -109,6 +109,11 @@ def _build(
     scenes = problems.without_duplicates(scenes)
     dtypes = {layout.name: _dtypes(layout, scenes) for layout in layouts}
     shards = {layout.name: _cut(layout, scenes, dtypes[layout.name], config, how, work, tally) for layout in layouts}
+    if how.keep is not None and (missing := set(how.keep) - tally.planned):
+        raise InputError(
+            f"the curation keeps {len(missing)} of {len(how.keep)} image sets that these scenes and this config do not give, as "
+            f"{min(missing)!r}; ingest the scenes it was made of, with the same config"
+        )
     do = functools.partial(write_shard, folder=work, config=config, strict=how.strict)
     run_tasks(work, [name for of_layout in shards.values() for name in of_layout], do, how.beam_args)
     written = []
@@ -160,7 +165,8 @@ def _summary(
     units = {(slot.sensor, name): get_sensor(slot.sensor).band(name).unit for slot in slots for name in slot.bands}
     described = [{**to_dict(layout), "dtypes": dtypes[layout.name]} for layout in written]
     statistics = tally.statistics.to_dict(units)
-    content = [json.dumps(described, sort_keys=True), json.dumps(statistics, sort_keys=True), *sorted(one.hex() for one in tally.digests)]
+    content = [json.dumps(described, sort_keys=True), json.dumps(_rounded(statistics), sort_keys=True)]
+    content += sorted(one.hex() for one in tally.digests)
     return {
         "schema_version": SCHEMA_VERSION,
         "written_by": f"rsfm_jax {importlib.metadata.version('rsfm_jax')}",
@@ -180,6 +186,14 @@ def _summary(
     }
 
 
+def _rounded(statistics: dict[str, dict[str, dict[str, float | str]]]) -> Any:
+    """Statistics to ten digits: the last of a float's depend on how the work was cut into shards."""
+    return {
+        sensor: {band: {k: v if isinstance(v, str) else float(f"{v:.10g}") for k, v in row.items()} for band, row in bands.items()}
+        for sensor, bands in statistics.items()
+    }
+
+
 def _cut(
     layout: Layout, scenes: list[OpenScene], dtypes: list[str], config: IngestConfig, how: How, work: epath.Path, tally: Tally
 ) -> dict[str, str]:
@@ -190,8 +204,10 @@ def _cut(
 
         def of_a_split() -> Iterator[PlannedSet]:
             for plan in plan_sets(layout, scenes, config, left_out):
-                if how.keep is not None and plan.key not in how.keep:
-                    continue
+                if how.keep is not None:
+                    if plan.key not in how.keep:
+                        continue
+                    tally.planned.add(plan.key)
                 if plan.split is None:
                     row = set_row(plan, reason=BOUNDARY)
                     rows.write(json.dumps(row) + "\n")

@@ -19,6 +19,7 @@ class Tally:
       unreadable: What went wrong when pixels of a scene were read, by scene id.
       statistics: Of the split 'train'.
       ranges: Whether values are in their bands' units.
+      planned: Keys of planned sets, where only some are to be kept.
       digests: One for each record, over its content and split.
     """
 
@@ -29,6 +30,7 @@ class Tally:
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     statistics: Statistics = dataclasses.field(default_factory=Statistics)
     ranges: RangeCheck = dataclasses.field(default_factory=RangeCheck)
+    planned: set[str] = dataclasses.field(default_factory=set)
     digests: list[bytes] = dataclasses.field(default_factory=list)
 
     def add_set(self, row: dict[str, Any]) -> None:

@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsfm_jax.config import Config, DataConfig
+from rsfm_jax.data.curation import MANIFEST_FILE
 from rsfm_jax.data.dataset import Dataset, open_dataset
 from rsfm_jax.data.stream import BatchStream
 from rsfm_jax.errors import InputError
 from rsfm_jax.train.loop import run_training
 from rsfm_jax.train.workdir import claim_workdir, describe_run
+from tests.helpers import assert_refused, run_door
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +152,17 @@ def test_a_damaged_folder(tiny_path: pathlib.Path, copy: pathlib.Path, name: str
         (copy / name).write_text(text)
     with pytest.raises(InputError, match=message):
         open_dataset(str(tiny_path), str(copy))
+
+
+def test_ingest_makes_a_dataset_of_what_was_kept(curated: pathlib.Path, tmp_path: pathlib.Path):
+    words = ["--scenes=examples/scenes", f"--out={tmp_path / 'out'}", f"--curation={curated}"]
+    done = run_door("rsfm_jax.ingest", *words, "--config=tests/tiny_config.py")
+    assert done.returncode == 0, done.stderr
+    kept = {row["key"] for row in pq.read_table(curated / MANIFEST_FILE).to_pylist() if row["kept"]}
+    made = open_dataset(str(tmp_path / "out"))
+    found = {record["key"].decode() for layout in made.layouts for split in made.sets[layout.name] for record in made.source(layout, split)}
+    assert found == kept
+    shutil.rmtree(tmp_path / "out")
+    other = run_door("rsfm_jax.ingest", *words, "--config=tests/tiny_config.py", "--config.ingest.layouts[0].stride_m=70.0")
+    assert_refused(other, "image sets that these scenes and this config do not give", "with the same config")
+    assert_refused(run_door("rsfm_jax.ingest", *words[:2], f"--curation={tmp_path}"), "--curation=", "no curation.json")

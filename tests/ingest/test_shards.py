@@ -95,7 +95,7 @@ def test_shards_of_another_size_hold_the_same_records(folder, alone, tmp_path):
     done = run_door("rsfm_jax.ingest", *words(folder, tmp_path / "out", "--config.ingest.shard_mib=256"))
     assert done.returncode == 0, done.stderr
     one, other = (json.loads((root / "dataset.json").read_text()) for root in (alone, tmp_path / "out"))
-    assert one["sets"] == other["sets"]
+    assert (one["sets"], one["digest"]) == (other["sets"], other["digest"])
     for name in ("count", "mean", "std", "min", "max"):
         value = one["statistics"]["dem"]["elevation"][name]
         assert other["statistics"]["dem"]["elevation"][name] == pytest.approx(value, rel=1e-12), name
@@ -219,6 +219,11 @@ def test_kept_keys_alone_are_read(folder, alone, tmp_path):
     assert sum(summary["sets"]["dem"].values()) == len(some)
     found = {record["key"].decode() for split in summary["sets"]["dem"] for record in records(tmp_path / "out", "dem", split)}
     assert found == some
+    with pytest.raises(
+        InputError, match=f"keeps 1 of {len(some) + 1} image sets that these scenes and this config do not give, as 'dem/z/0,0'"
+    ):
+        run_ingest(folder, tmp_path / "other", config, How(keep=some | {"dem/z/0,0"}))
+    assert not (tmp_path / "other").exists()
 
 
 def test_options_of_workers():
