@@ -15,6 +15,7 @@ _DATA = flags.DEFINE_string("data", None, "dataset folder that rsfm_jax.ingest w
 _TARGET = flags.DEFINE_integer("target", None, "image sets to keep of the split 'train', all layouts together")
 _OUT = flags.DEFINE_string("out", None, "curated folder to make")
 _ADD_TO = flags.DEFINE_string("add_to", None, "curated folder whose clusters the dataset is added to; --target is of both")
+_RANDOM = flags.DEFINE_boolean("random", False, "keep a random sample of as many sets instead, without clusters, for comparison")
 _WORKERS = flags.DEFINE_integer("workers", 1, "processes that work out descriptors; above 1 with Apache Beam on this machine")
 _BEAM = flags.DEFINE_string("beam", "", "options of another Apache Beam runner, as '--runner=FlinkRunner ...'; its workers must see --out")
 _CONFIG = cli.define_config()
@@ -48,7 +49,7 @@ def _run() -> None:
     except ValueError as error:
         raise InputError(f"--beam={_BEAM.value}: cannot be read ({error}); write options as on a command line, in quotes") from None
     add_to = pathlib.Path(_ADD_TO.value) if _ADD_TO.value else None
-    print_summary(run_curate(Order(data, target, out, _WORKERS.value, beam, add_to), config.curate), out)
+    print_summary(run_curate(Order(data, target, out, _WORKERS.value, beam, add_to, _RANDOM.value), config.curate), out)
 
 
 if __name__ == "__main__":

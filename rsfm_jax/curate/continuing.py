@@ -54,10 +54,12 @@ def read_earlier(folder: pathlib.Path, dataset: Dataset, config: CurateConfig) -
       What is carried on.
 
     Raises:
-      InputError: it is no curated folder, holds the dataset already, was made with another config, or has a layout of the same name
-        with other slots.
+      InputError: it is no curated folder or a random sample, holds the dataset already, was made with another config, or has a layout of
+        the same name with other slots.
     """
     found = read_description(epath.Path(folder), "--add_to")
+    if found.get("random"):
+        raise InputError(f"--add_to={folder}: is a random sample and has no clusters to add to; give a folder made without --random")
     sources = [Source(**fields) for fields in found["datasets"]]
     if dataset.digest in [source.digest for source in sources]:
         raise InputError(f"--data={dataset.path}: is already in --add_to={folder}")

@@ -15,6 +15,7 @@ from rsfm_jax.curate.pool import Source, files
 from rsfm_jax.data.curation import MANIFEST_FILE
 
 NOT_DRAWN = "its cluster's quota is filled by others"
+NOT_SAMPLED = "not in the random sample"
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -43,10 +44,10 @@ class Outcome:
     Attributes:
       kept: bool (N,).
       reason: Why a set is not kept; None where it is.
-      cluster: int32 (N,); -1 where rejected.
+      cluster: int32 (N,); -1 where rejected, and everywhere in a random sample.
       exemplar: bool (N,).
       weight: float64 (N,); 0 where not kept.
-      level: Levels of the hierarchy that a set was an exemplar in, int32 (N,); -1 where rejected.
+      level: Levels of the hierarchy that a set was an exemplar in, int32 (N,); -1 as `cluster`.
     """
 
     kept: np.ndarray

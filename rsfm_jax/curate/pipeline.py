@@ -23,13 +23,14 @@ from rsfm_jax.curate.coverage import measure
 from rsfm_jax.curate.describing import Describer, describe_all, ranges, read_scene_values
 from rsfm_jax.curate.descriptors import GROUPS, feature_names
 from rsfm_jax.curate.hierarchy import Clustering
-from rsfm_jax.curate.manifest import NOT_DRAWN, Outcome, write_manifest
+from rsfm_jax.curate.manifest import NOT_DRAWN, NOT_SAMPLED, Outcome, write_manifest
 from rsfm_jax.curate.pool import FOLDER, Pool, Source, count_candidates, read_pool
 from rsfm_jax.curate.report import REPORT_FILE, Story, write_report
 from rsfm_jax.curate.scaling import fit_scaling
-from rsfm_jax.curate.selection import describe_clusters, find_clusters, keep, share_target
+from rsfm_jax.curate.selection import describe_clusters, find_clusters, keep, keep_at_random, share_target
 from rsfm_jax.data.curation import CURATION_FILE, SCHEMA_VERSION
 from rsfm_jax.data.dataset import Dataset, open_dataset
+from rsfm_jax.errors import InputError
 from rsfm_jax.layouts import Layout
 from rsfm_jax.staging import check_free, new_folder
 
@@ -47,6 +48,7 @@ class Order:
       workers: Processes that describe; see `rsfm_jax.curate.describing.describe_all`.
       beam: Options of an Apache Beam pipeline.
       add_to: A curated folder that the dataset is added to, or None.
+      random: Whether a random sample is kept of what is not rejected, without clusters, for comparison.
     """
 
     data: pathlib.Path
@@ -55,6 +57,7 @@ class Order:
     workers: int = 1
     beam: Sequence[str] = ()
     add_to: pathlib.Path | None = None
+    random: bool = False
 
 
 def run_curate(order: Order, config: CurateConfig) -> dict[str, Any]:
@@ -70,6 +73,8 @@ def run_curate(order: Order, config: CurateConfig) -> dict[str, Any]:
     Raises:
       InputError: anything wrong with the input; nothing is left at ``order.out``.
     """
+    if order.random and order.add_to:
+        raise InputError(f"--random: a random sample has no clusters that --add_to={order.add_to} could go on with; leave one of them out")
     check_free(order.out, "out")
     dataset = open_dataset(str(order.data), named="--data")
     earlier = read_earlier(order.add_to, dataset, config) if order.add_to else Earlier()
@@ -90,6 +95,7 @@ def run_curate(order: Order, config: CurateConfig) -> dict[str, Any]:
             "written_by": f"rsfm_jax {importlib.metadata.version('rsfm_jax')}",
             "config": to_dict(config),
             "target": order.target,
+            "random": order.random,
             "kept": sum(int(story.outcome.kept.sum()) for story in stories.values()),
             "datasets": [dataclasses.asdict(source) for source in sources],
             "layouts": {name: _describe(story, statistics[name]) for name, story in stories.items()},
@@ -109,11 +115,11 @@ def _curate(
 ) -> dict[str, Story]:
     candidates = {name: count_candidates(folder, sources, name) for name in layouts}
     targets = share_target(candidates, order.target)
-    return {name: _curate_layout(folder, sources, layout, targets[name], config, earlier) for name, layout in layouts.items()}
+    return {name: _curate_layout(folder, sources, layout, targets[name], order.random, config, earlier) for name, layout in layouts.items()}
 
 
 def _curate_layout(
-    folder: pathlib.Path, sources: list[Source], layout: Layout, target: int, config: CurateConfig, earlier: Earlier
+    folder: pathlib.Path, sources: list[Source], layout: Layout, target: int, random: bool, config: CurateConfig, earlier: Earlier
 ) -> Story:
     names = feature_names(layout)
     pool = read_pool(folder, sources, layout.name, len(names))
@@ -126,7 +132,7 @@ def _curate_layout(
     clusters = coverage = None
     if len(rows) and layout.name in earlier.clusters:
         clusters = add_to_clusters(earlier.clusters[layout.name], earlier.figures[layout.name], points_ND, rows)
-    elif len(rows):
+    elif len(rows) and not random:
         clusters = find_clusters(points_ND, pool.lonlat_deg[rows], target, config)
     outcome = _outcome(pool, rows, clusters, target, config)
     if clusters:
@@ -145,18 +151,20 @@ def _outcome(pool: Pool, rows: np.ndarray, clusters: Clustering | None, target: 
         np.full(count, -1, np.int32),
     )
     if clusters:
-        chosen = keep(clusters.cluster, clusters.exemplars, target, config)
-        found.kept[rows], found.weight[rows] = chosen.kept, chosen.weight
+        chosen, why_not = keep(clusters.cluster, clusters.exemplars, target, config), NOT_DRAWN
         found.cluster[rows], found.level[rows] = clusters.cluster, clusters.level
         found.exemplar[rows[clusters.exemplars]] = True
-        for row in rows[~chosen.kept]:
-            found.reason[row] = NOT_DRAWN
+    else:  # a random sample, or nothing to choose from
+        chosen, why_not = keep_at_random(len(rows), target, config.seed), NOT_SAMPLED
+    found.kept[rows], found.weight[rows] = chosen.kept, chosen.weight
+    for row in rows[~chosen.kept]:
+        found.reason[row] = why_not
     return found
 
 
 def _describe(story: Story, statistics: Any) -> dict[str, Any]:
     """What curation.json says of a layout."""
-    reasons = Counter(reason for reason in story.outcome.reason if reason and reason != NOT_DRAWN)
+    reasons = Counter(reason for reason in story.outcome.reason if reason and reason not in (NOT_DRAWN, NOT_SAMPLED))
     sensors = {slot.sensor for slot in story.layout.slots}
     found = {
         "layout": to_dict(story.layout),

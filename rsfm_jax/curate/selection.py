@@ -124,6 +124,22 @@ def keep(cluster_N: np.ndarray, exemplars_K: np.ndarray, target: int, config: Cu
     return Selection(kept, weight, quota_K)
 
 
+def keep_at_random(count: int, target: int, seed: int) -> Selection:
+    """Draws what is kept without clusters, all candidates alike: what a curation is compared with.
+
+    Args:
+      count: Candidates, N.
+      target: Sets to keep, at most N.
+      seed: Of the draw.
+
+    Returns:
+      The selection, with the quotas of no cluster.
+    """
+    kept = np.zeros(count, bool)
+    kept[np.random.default_rng(seed).choice(count, target, replace=False)] = True
+    return Selection(kept, np.where(kept, count / max(target, 1), 0.0), np.empty(0, np.int64))
+
+
 def describe_clusters(clusters: Clustering) -> dict[str, float | int]:
     """The figures of a clustering, for JSON."""
     fields = ("levels", "preference", "net_similarity", "distortion", "blocks", "unconverged")

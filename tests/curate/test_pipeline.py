@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsfm_jax.config import CurateConfig
-from rsfm_jax.curate.manifest import NOT_DRAWN, SCHEMA
+from rsfm_jax.curate.manifest import NOT_DRAWN, NOT_SAMPLED, SCHEMA
 from rsfm_jax.curate.pipeline import Order, run_curate
 from rsfm_jax.curate.report import CLUSTERS, MEMBERS, thumbnail
 from rsfm_jax.data.dataset import Dataset, open_dataset
@@ -156,6 +156,41 @@ def test_a_scenes_sun_reaches_the_descriptors(tiny_path: pathlib.Path, tmp_path:
     assert scaling["0.sun_elevation_deg"]["median"] == 55.0
     assert scaling["0.sun_elevation_deg"]["weight"] == 0.0  # known once, it tells nothing
     assert scaling["0.sun_elevation_deg_known"]["weight"] > 0.0  # that it is known does
+
+
+def test_a_random_sample_has_as_many_sets_of_each_layout_and_is_read_alike(
+    tiny_path: pathlib.Path, curated: pathlib.Path, tmp_path: pathlib.Path
+):
+    done = run_door("rsfm_jax.curate", "--data", tiny_path, "--target=30", "--random", "--out", tmp_path / "sample")
+    assert done.returncode == 0, done.stderr
+    rows, fields = rows_of(tmp_path / "sample"), summary_of(tmp_path / "sample")["layouts"]
+    assert summary_of(tmp_path / "sample")["random"]
+    assert {name: of["kept"] for name, of in fields.items()} == {name: of["kept"] for name, of in summary_of(curated)["layouts"].items()}
+    for name, of in fields.items():
+        mine = [row for row in rows if row["layout"] == name]
+        assert sum(row["kept"] for row in mine) == of["kept"]
+        assert {(row["kept"], row["weight"]) for row in mine} == {(True, of["sets"] / of["kept"]), (False, None)}
+        assert {row["reason"] for row in mine if not row["kept"]} == {NOT_SAMPLED}
+    assert not any(row["exemplar"] or row["cluster"] is not None for row in rows)
+    assert [row["kept"] for row in rows] != [row["kept"] for row in rows_of(curated)]
+    read = open_dataset(str(tiny_path), str(tmp_path / "sample"))
+    assert {name: counts["train"] for name, counts in read.sets.items()} == {name: of["kept"] for name, of in fields.items()}
+
+
+def test_a_random_sample_leaves_out_what_is_rejected(half_flat: pathlib.Path, half_curated: pathlib.Path, tmp_path: pathlib.Path):
+    left = {row["key"] for row in rows_of(half_curated) if row["split"] == "train" and row["reason"] != FLAT}
+    run_curate(Order(half_flat, len(left), tmp_path / "out", random=True), CurateConfig())
+    assert {row["key"] for row in rows_of(tmp_path / "out") if row["split"] == "train" and row["kept"]} == left
+    assert summary_of(tmp_path / "out")["layouts"]["dem"]["rejected"] == summary_of(half_curated)["layouts"]["dem"]["rejected"]
+
+
+def test_a_random_sample_is_added_to_nothing_and_nothing_to_it(tiny_path: pathlib.Path, half_flat: pathlib.Path, tmp_path: pathlib.Path):
+    sample, both = tmp_path / "sample", tmp_path / "both"
+    run_curate(Order(half_flat, 5, sample, random=True), CurateConfig())
+    with pytest.raises(InputError, match=r"^--add_to=.*: is a random sample and has no clusters to add to"):
+        run_curate(Order(tiny_path, 30, both, add_to=sample), CurateConfig())
+    with pytest.raises(InputError, match=r"^--random: .* no clusters that --add_to="):
+        run_curate(Order(tiny_path, 30, both, add_to=sample, random=True), CurateConfig())
 
 
 @pytest.mark.parametrize(

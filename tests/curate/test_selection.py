@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsfm_jax.config import CurateConfig
-from rsfm_jax.curate.selection import find_clusters, keep, region_code, share_target
+from rsfm_jax.curate.selection import find_clusters, keep, keep_at_random, region_code, share_target
 from rsfm_jax.errors import InputError
 
 
@@ -86,3 +86,19 @@ def test_rare_kinds_get_more_than_their_share():
 def test_more_clusters_than_sets_to_keep():
     with pytest.raises(InputError, match=r"3 clusters were found of a layout that shall keep 2 sets.*curate\.sets_per_cluster"):
         keep(np.arange(3, dtype=np.int32), np.arange(3), 2, CurateConfig())
+
+
+def test_a_random_sample_takes_all_candidates_alike():
+    times = np.zeros(40)
+    for seed in range(2000):
+        chosen = keep_at_random(40, 10, seed)
+        assert chosen.kept.sum() == 10
+        assert chosen.weight.sum() == 40
+        assert not chosen.weight[~chosen.kept].any()
+        times += chosen.kept
+    assert np.abs(times / 2000 - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / 2000)
+    np.testing.assert_array_equal(keep_at_random(40, 10, 3).kept, keep_at_random(40, 10, 3).kept)
+
+
+def test_a_random_sample_of_nothing():
+    assert not len(keep_at_random(0, 0, 0).kept)
