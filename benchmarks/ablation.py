@@ -9,6 +9,7 @@ beside the mean of the tokens of its window, with date and place unknown.
 """
 
 import argparse
+from collections.abc import Mapping
 import concurrent.futures
 import dataclasses
 import json
@@ -25,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.ablation_page import write_page
 from benchmarks.encoder_features import encoder_features, initial_features
 from benchmarks.front_doors import ROOT, final_loss, fingerprint, run_module
-from benchmarks.land_cover import IMAGE, Features, Scene, baselines, read_labels, read_scene
+from benchmarks.land_cover import IMAGE, Features, Labels, Scene, baselines, read_labels, read_scene
 from benchmarks.probe import evaluate
 from configs.ablation import LAND_COVER_BANDS, get_config, layouts
 from rsfm_jax.errors import InputError, exit_code
@@ -73,10 +74,30 @@ def _placed(folder: pathlib.Path, band: Any) -> Any:
     return band | {"file": str(folder / band["file"])} if isinstance(band, dict) else str(folder / band)
 
 
-def pretrain(variant: str, seed: int, dataset: pathlib.Path, workdir: pathlib.Path, steps: int) -> None:
-    """Trains one variant to its last step; a half-finished run goes on where it is."""
-    overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}")
+def pretrain(variant: str, seed: int, dataset: pathlib.Path, workdir: pathlib.Path, steps: int, *more: str) -> None:
+    """Trains one variant to its last step, with more overrides; a half-finished run goes on where it is."""
+    overrides = (f"--config.train.seed={seed}", f"--config.train.steps={steps}", f"--config.data.path={dataset}", *more)
     run_module("rsfm_jax.train", f"--config=configs/ablation.py:{variant}", f"--workdir={workdir}", *overrides)
+
+
+def write_probes(file: pathlib.Path, features: Mapping[str, Features], scene: Scene, labels: Mapping[str, Labels], seed: int) -> None:
+    """Probes features with the draws of one seed and keeps the rows of each in a JSON file, which appears when it is whole.
+
+    Args:
+      file: Where to.
+      features: Functions from pixels to features, by the name of their line on a page.
+      scene: The labelled scene.
+      labels: Labels by source.
+      seed: Of the label draws.
+    """
+    probes = {name: evaluate(features_of, scene, labels, [seed], MARGIN_PX) for name, features_of in features.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(probes, indent=1) + "\n")
+    unfinished.replace(file)
+    for name, rows in probes.items():
+        shown = [f"{row['per_class'] or 'all'}: {row['accuracy']:.3f} / {row['macro_f1']:.3f}" for row in rows if row["source"] == "map"]
+        print(f"seed {seed} {name}: map {', '.join(shown)}", flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,16 +151,7 @@ class Task:
         if self.name != UNTRAINED:
             pretrain(self.name, self.seed, self.dataset, self.workdir, self.steps)
         scene, labels = read_scene(self.data / SCENE_FOLDER), read_labels(self.data / SCENE_FOLDER)
-        probes = {name: evaluate(features_of, scene, labels, [self.seed], MARGIN_PX) for name, features_of in self.features(scene).items()}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(probes, indent=1) + "\n")
-        unfinished.replace(self.file)
-        for name, rows in probes.items():
-            shown = [
-                f"{row['per_class'] or 'all'}: {row['accuracy']:.3f} / {row['macro_f1']:.3f}" for row in rows if row["source"] == "map"
-            ]
-            print(f"seed {self.seed} {name}: map {', '.join(shown)}", flush=True)
+        write_probes(self.file, self.features(scene), scene, labels, self.seed)
 
 
 def run(data: pathlib.Path, work: pathlib.Path, seeds: int, steps: int, page: pathlib.Path, jobs: int) -> None:

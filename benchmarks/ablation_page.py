@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.probe import DRAWS, PER_CLASS, aggregate
 
-_SOURCES = {
+SOURCES = {
     "map": "Map (7 classes, noisy; 4,000 pixels west for training, 4,000 east for the test)",
     "points": "Points (all there are)",
     "polygons": "Polygons (at most 50 pixels of each)",
@@ -15,8 +15,8 @@ _SOURCES = {
 def write_page(page: pathlib.Path, done: dict[str, Any]) -> None:
     """Writes the page; prose about the outcome stands between the markers of the old page and is kept."""
     lines = [*_head(done), *_kept(page)]
-    for source, title in _SOURCES.items():
-        lines += ["", f"## {title}", "", *_table(done["probes"], source)]
+    for source, title in SOURCES.items():
+        lines += ["", f"## {title}", "", *probe_table(done["probes"], source)]
     lines += ["", "## Loss", "", *_losses(done["losses"], done["config"]["norm_pix"]), ""]
     page.write_text("\n".join(lines))
 
@@ -46,7 +46,13 @@ def _kept(page: pathlib.Path) -> list[str]:
     return [_BEGIN, inside, _END]
 
 
-def _table(probes: dict[str, list[dict[str, Any]]], source: str) -> list[str]:
+def probe_table(probes: dict[str, list[dict[str, Any]]], source: str) -> list[str]:
+    """The lines of a table of one source of labels: a row for each features, accuracy and macro-F1 for each number of labels.
+
+    Args:
+      probes: Rows of `benchmarks.probe.evaluate` over all seeds, by the name of the features.
+      source: One of `SOURCES`.
+    """
     amounts = ["all labels" if n is None else f"{n} a class" for n in PER_CLASS]
     lines = ["| features | " + " | ".join(f"{a}: accuracy | {a}: macro-F1" for a in amounts) + " |", "|---" * (1 + 2 * len(amounts)) + "|"]
     for name, rows in probes.items():
