@@ -136,22 +136,25 @@ def errors_of_all(workdir: pathlib.Path, step: int, dataset: pathlib.Path) -> di
     return found
 
 
-def compare(experiment: Experiment, seeds: int) -> str:
-    """Does what is not done yet, and returns the section of the page."""
-    done = {kind: [] for kind in KINDS}
-    for seed in range(seeds):
-        for kind in KINDS:
-            done[kind].append(experiment.do(kind, seed))
-    counts = {name: of["train"] for name, of in open_dataset(str(experiment.dataset)).sets.items()}
-    names = dict.fromkeys(KINDS, f"{experiment.target:,} sets") | {UNTRAINED: "no set", ALL: f"{sum(counts.values()):,} sets"}
-    probes = {f"{kind}, {names[kind]}": [row for run in runs for row in run["probes"]] for kind, runs in done.items()}
+def section(experiment: Experiment, counts: dict[str, int], done: dict[str, list[dict[str, Any]]]) -> str:
+    """The section of the page.
+
+    Args:
+      experiment: What was done.
+      counts: Sets of each layout of the dataset.
+      done: What `Experiment.do` returned, by kind, seed by seed.
+    """
+    seeds = len(done[CURATED])
+    sizes = dict.fromkeys(KINDS, f"{experiment.target:,} sets") | {UNTRAINED: "no set", ALL: f"{sum(counts.values()):,} sets"}
+    names = {kind: f"{kind}, {size}" for kind, size in sizes.items()}
+    probes = {name: [row for found in done[kind] for row in found["probes"]] for kind, name in names.items()}
     lines = [
         f"Made by `python benchmarks/curation_training.py --seeds={seeds} --steps={experiment.steps} --target={experiment.target}`. "
         f"Mean ± standard deviation over {seeds} seeds.",
         "",
         "Error of the masked reconstruction over all sets of the dataset, of each layout: mean, and 95th percentile over the sets.",
         "",
-        _error_table({name: done[kind] for kind, name in zip(KINDS, probes, strict=True) if kind != UNTRAINED}, counts),
+        _error_table({names[kind]: done[kind] for kind in KINDS if kind != UNTRAINED}, counts),
         "",
         "Curated less random, seed by seed: what curation brings to accuracy and macro-F1 (above 0: curation is better).",
         "",
@@ -196,11 +199,16 @@ def run(given: argparse.Namespace) -> None:
     """Makes the dataset, compares, writes and prints the section."""
     work = given.work.resolve()
     dataset = prepare_dataset(given.data, work)
-    total = sum(of["train"] for of in open_dataset(str(dataset)).sets.values())
+    counts = {name: of["train"] for name, of in open_dataset(str(dataset)).sets.items()}
     scene, labels = read_scene(given.data / SCENE_FOLDER), read_labels(given.data / SCENE_FOLDER)
-    section = compare(Experiment(scene, labels, dataset, work, given.target or round(total / 4), given.steps), given.seeds)
-    print(section)
-    replace_between(given.page, "experiment", section)
+    experiment = Experiment(scene, labels, dataset, work, given.target or round(sum(counts.values()) / 4), given.steps)
+    done = {kind: [] for kind in KINDS}
+    for seed in range(given.seeds):
+        for kind in KINDS:
+            done[kind].append(experiment.do(kind, seed))
+    text = section(experiment, counts, done)
+    print(text)
+    replace_between(given.page, "experiment", text)
     print(f"wrote {given.page}")
 
 

@@ -1,18 +1,20 @@
-"""The comparison of curated with random sets, from the labelled scene to the page, at the smallest size that still has every part of it."""
+"""The comparison of curated with random sets: one run from the labelled scene to its figures, at the smallest size, and the page."""
 
 import dataclasses
+import functools
 import json
 import pathlib
-import shutil
 
+import jax
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the benchmarks' packages are not installed: pip install 'rsfm_jax[benchmarks]'")
 
 from benchmarks.ablation import SCENE_FOLDER
-from benchmarks.curation_training import KINDS, MASK_SEED, Experiment, compare
+from benchmarks.curation_training import ALL, CURATED, KINDS, MASK_SEED, RANDOM, UNTRAINED, Experiment, section
 from benchmarks.land_cover import IMAGE, read_labels, read_scene
+from benchmarks.probe import PER_CLASS
 from configs.ablation import LAND_COVER_BANDS, layouts
 from rsfm_jax.config import config_from_dict
 from rsfm_jax.data.dataset import open_dataset
@@ -42,56 +44,57 @@ def experiment(shared_data: pathlib.Path, tmp_path_factory: pytest.TempPathFacto
     return Experiment(read_scene(image), {"points": read_labels(image)["points"]}, dataset, folder / "work", 12, 2, SMALL)
 
 
-@pytest.fixture(scope="module")
-def section(experiment: Experiment) -> str:
-    return compare(experiment, 1)
+def test_a_run_reads_the_curated_sets_is_measured_on_all_and_is_not_done_again(experiment: Experiment):
+    found = experiment.do(CURATED, 0)
+    (workdir,) = (experiment.work / "runs").iterdir()
+    read = open_dataset(str(experiment.dataset), str(experiment.kept(CURATED, 0)))
+    assert json.loads((workdir / "config.json").read_text())["curation_digest"] == read.curation_digest
+    assert read.sets["land_cover"]["train"] == 12
+    assert [row["per_class"] for row in found["probes"]] == list(PER_CLASS)
+    assert all(0.1 < row["accuracy"] < 1 for row in found["probes"])
 
-
-def cells(section: str, begin: str) -> list[list[str]]:
-    return [line.strip("| ").split(" | ")[1:] for line in section.splitlines() if line.startswith(f"| {begin}")]
-
-
-def test_every_kind_is_in_the_tables_and_differences_are_curated_less_random(experiment: Experiment, section: str):
-    total = open_dataset(str(experiment.dataset)).sets["land_cover"]["train"]
-    names = {"untrained": "no set", "all": f"{total} sets", "random": "12 sets", "curated": "12 sets"}
-    assert tuple(names) == KINDS
-    probes = {kind: np.array(cells(section, f"{kind}, {named}")[-1], float) for kind, named in names.items()}
-    assert {kind: len(values) for kind, values in probes.items()} == dict.fromkeys(KINDS, 6)
-    (differences,) = (found for found in cells(section, "points") if found[0][0] in "+-")
-    np.testing.assert_allclose(np.array(differences, float), probes["curated"] - probes["random"], atol=0.0011)
-    assert (probes["curated"] > 0.1).all()
-    assert {kind: len(cells(section, f"{kind}, ")) for kind in KINDS} == {"untrained": 1, "all": 2, "random": 2, "curated": 2}
-
-
-def test_parts_have_as_many_sets_and_are_what_the_runs_read(experiment: Experiment, section: str):
-    digests = {}
-    for kind in ("all", "random", "curated"):
-        (workdir,) = (experiment.work / "runs").glob(f"{kind}-*")
-        digests[kind] = json.loads((workdir / "config.json").read_text())["curation_digest"]
-        if kind != "all":
-            read = open_dataset(str(experiment.dataset), str(experiment.kept(kind, 0)))
-            assert (read.sets["land_cover"]["train"], read.curation_digest) == (12, digests[kind])
-    assert len(set(digests.values())) == 3
-    assert not digests["all"]
-
-
-def test_errors_of_all_are_those_of_each_set_alone(experiment: Experiment, section: str):
-    (errors,), (workdir,) = ((experiment.work / folder).glob("curated-*") for folder in ("errors", "runs"))
-    found = json.loads(errors.read_text())["land_cover"]
     dataset, trained = open_dataset(str(experiment.dataset)), read_checkpoint(workdir, experiment.steps)
-    source, config = dataset.source(dataset.layouts[0], "train"), config_from_dict(trained.run["config"])
-    config.train.seed = MASK_SEED
-    assert len(found) == len(source)
+    layout, config = dataset.layouts[0], config_from_dict(trained.run["config"])
+    source, errors = dataset.source(layout, "train"), found["errors"]["land_cover"]
+    assert len(errors) == len(source) > 12
     assert len(source) % 8  # the last batch is filled
+    config.train.seed = MASK_SEED
+    alone = jax.jit(functools.partial(loss_fn, model=abstract_model(trained.spec), config=config, layout=layout))
     for row in (0, 9, len(source) - 1):
-        batch = {"global_index": np.uint32([row])} | Decoder(dataset, dataset.layouts[0]).batch([source[row]], 1)
-        loss, _ = loss_fn(trained.params, abstract_model(trained.spec), config, dataset.layouts[0], batch)
-        assert found[row] == pytest.approx(float(loss), rel=1e-4)
+        batch = {"global_index": np.uint32([row] * 2)} | Decoder(dataset, layout).batch(iter([source[row]] * 2), 2)
+        loss, _ = alone(trained.params, batch=batch)
+        assert errors[row] == pytest.approx(float(loss), rel=1e-4)
+    workdir.rename(workdir.with_name("away"))
+    assert experiment.do(CURATED, 0) == found
+    assert not workdir.exists()
 
 
-def test_what_is_done_is_not_done_again(experiment: Experiment, section: str):
-    shutil.rmtree(experiment.work / "runs")
-    assert compare(experiment, 1) == section
+def test_the_random_part_is_as_large_and_another(experiment: Experiment):
+    random, curated = (open_dataset(str(experiment.dataset), str(experiment.kept(kind, 0))) for kind in (RANDOM, CURATED))
+    assert random.sets["land_cover"]["train"] == curated.sets["land_cover"]["train"] == 12
+    assert random.curation_digest != curated.curation_digest
+
+
+def test_the_page_has_means_over_seeds_and_differences_seed_by_seed():
+    experiment = Experiment(None, {"points": None}, pathlib.Path(), pathlib.Path(), 100, 250)  # pyright: ignore[reportArgumentType]
+    accuracy = {UNTRAINED: (0.3, 0.5), ALL: (0.7, 0.7), RANDOM: (0.5, 0.6), CURATED: (0.6, 0.8)}
+    done = {kind: [run(kind, value) for value in accuracy[kind]] for kind in KINDS}
+    lines = section(experiment, {"a": 300, "b": 100}, done).splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    assert [row[1:] for row in cells if row[0] == "curated, 100 sets"] == [
+        ["0.700 ± 0.141", "1.330 ± 0.269", "2.000 ± 0.000", "2.000 ± 0.000"],  # 95 % of the way from 0 to 1.2 and to 1.6
+        ["0.700 ± 0.141", "0.250 ± 0.000"] * 3,
+    ]
+    assert ["points", *(["+0.150 ± 0.071", "+0.000 ± 0.000"] * 3)] in cells
+    assert {row[0] for row in cells} >= {"untrained, no set", "all, 400 sets", "random, 100 sets"}
+
+
+def run(kind: str, accuracy: float) -> dict:
+    row = {"source": "points", "seed": 0, "accuracy": accuracy, "macro_f1": 0.25, "train_n": 9, "test_n": 9}
+    return {
+        "probes": [row | {"per_class": n} for n in PER_CLASS],
+        "errors": {} if kind == UNTRAINED else {"a": [0.0, accuracy * 2], "b": [2.0, 2.0]},
+    }
 
 
 def test_a_folder_without_the_scene(benchmark_script, tmp_path: pathlib.Path):
