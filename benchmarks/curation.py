@@ -1,6 +1,7 @@
-"""Curation's clustering: is it affinity propagation, does it find rare classes, and what does a million points take.
+"""Curation's clustering: is it affinity propagation, does it find rare classes, what does a million points take; and what it covers.
 
     python benchmarks/curation.py --part=a,b,c
+    python benchmarks/curation.py --part=d --data=FOLDER
 
 a: 4,000 points in one block against scikit-learn's `AffinityPropagation` with its default preference, the median: the same exemplars? And
 the hierarchy with as many exemplars. Net similarity is below 0, so its ratio is scikit-learn's over ours: 1 is as good, less is worse, and
@@ -14,17 +15,24 @@ c: seconds of the clustering (programs compiled on the way) and peak memory of t
 many cores as the process may use; the load average before and after is that of the whole machine. The exponent is the slope of log time
 over log N.
 
-All points are draws from the same kind of mixture; --spread is the standard deviation within a class where centres have 1, and part a is
-done with 0.7 as well, where classes overlap. Class sizes follow a power law. The last line is JSON.
+d: on chips, the dataset of benchmarks/ablation.py, whose FOLDER it takes, curated to the parts of --shares with several seeds: distance of
+all sets to the nearest kept one, mean and 95th percentile, and clusters with a kept set, beside random samples of as many sets of each
+layout. Figures are those of curation.json, means over the seeds; the random ones have five samples a seed, sd over samples. The distance is
+the one that clusters are found by, and that all clusters are covered follows from the quotas: d says how much, not whether.
+
+The points of a to c are draws from the same kind of mixture; --spread is the standard deviation within a class where centres have 1, and
+part a is done with 0.7 as well, where classes overlap. Class sizes follow a power law. The last line is JSON.
 """
 
 import argparse
+from collections.abc import Sequence
 import json
 import os
 import pathlib
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -35,9 +43,12 @@ import numpy as np
 
 from benchmarks.front_doors import ROOT
 from benchmarks.pages import markdown_table
+from rsfm_jax.config import CurateConfig
 from rsfm_jax.curate.affinity import propagate
 from rsfm_jax.curate.assign import nearest
 from rsfm_jax.curate.hierarchy import Clustering, cluster
+from rsfm_jax.curate.pipeline import Order, run_curate
+from rsfm_jax.data.dataset import open_dataset
 from rsfm_jax.errors import InputError, exit_code
 
 DIM = 32
@@ -158,6 +169,36 @@ def growth(sizes: list[int], classes: int, spread: float) -> dict[str, Any]:
     return {"cores": len(os.sched_getaffinity(0)), "exponent": slope["seconds"], "cpu_exponent": slope["cpu_s"], "rows": rows}
 
 
+def on_chips(dataset: pathlib.Path, shares: Sequence[float], seeds: int) -> dict[str, Any]:
+    """Part d, of a dataset folder."""
+    total = sum(of["train"] for of in open_dataset(str(dataset)).sets.values())
+    rows = []
+    for target in (round(share * total) for share in shares):
+        layouts: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                summary = run_curate(Order(dataset, target, pathlib.Path(folder) / "curated"), CurateConfig(seed=seed))
+            for name, of in summary["layouts"].items():
+                layouts.setdefault(name, []).append(of)
+        rows += [_beside_random(name, runs) for name, runs in layouts.items()]
+    _print(rows)
+    return {"sets": total, "seeds": seeds, "rows": rows}
+
+
+def _beside_random(layout: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row of part d: one layout at one target, over the seeds."""
+    row: dict[str, Any] = {"layout": layout, "sets": runs[0]["sets"], "kept": runs[0]["kept"]}
+    coverage = [run["coverage"] for run in runs]
+    row["clusters"] = float(np.mean([of["clusters"] for of in coverage]))
+    for name in ("mean_distance", "p95_distance", "clusters_covered"):
+        kept, random, sd = ([of[who][name] for of in coverage] for who in ("kept", "random", "random_sd"))
+        row |= {name: float(np.mean(kept)), f"random {name}": float(np.mean(random))}
+        row[f"random {name} sd"] = float(np.sqrt(np.mean(np.square(sd))))
+    row["mean_ratio"] = row["mean_distance"] / row["random mean_distance"]
+    row["p95_ratio"] = row["p95_distance"] / row["random p95_distance"]
+    return row
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
     names = list(rows[0])
     cells = [[f"{row.get(name, ''):.5g}" if isinstance(row.get(name), float) else row.get(name, "") for name in names] for row in rows]
@@ -167,8 +208,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
 def run(given: argparse.Namespace) -> None:
     """Runs the parts and prints."""
     parts = given.part.split(",")
-    if unknown := sorted({*parts} - {"a", "b", "c"}):
-        raise InputError(f"--part={given.part}: {', '.join(unknown)} is none of a, b, c")
+    if unknown := sorted({*parts} - {"a", "b", "c", "d"}):
+        raise InputError(f"--part={given.part}: {', '.join(unknown)} is none of a, b, c, d")
+    if "d" in parts and given.data is None:
+        raise InputError("--part=d: reads real imagery; give the folder that benchmarks/ablation.py takes with --data")
     least = 2 * LEAST * given.classes
     if min(given.flat_points, given.points, *map(int, given.sizes.split(","))) < least:
         raise InputError(f"--flat_points, --points, --sizes: at least {least:,} points for {given.classes} classes")
@@ -179,6 +222,11 @@ def run(given: argparse.Namespace) -> None:
         results["b"] = coverage(given.points, given.classes, given.spread)
     if "c" in parts:
         results["c"] = growth([int(size) for size in given.sizes.split(",")], given.classes, given.spread)
+    if "d" in parts:
+        from benchmarks.ablation import prepare_dataset  # imports training, which the other parts and their memory do without
+
+        dataset = prepare_dataset(given.data, given.work.resolve())
+        results["d"] = on_chips(dataset, [float(share) for share in given.shares.split(",")], given.seeds)
     print(json.dumps(results))
 
 
@@ -191,6 +239,10 @@ def main() -> int:
     parser.add_argument("--sizes", default="10000,100000,1000000", help="points of part c")
     parser.add_argument("--classes", type=int, default=400, help="of the mixture, and exemplars wanted; part a has 100 at most")
     parser.add_argument("--spread", type=float, default=0.2, help="standard deviation within a class")
+    parser.add_argument("--data", type=pathlib.Path, help="folder of part d's labelled scene's folder")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "runs" / "curation", help="part d's dataset is kept here")
+    parser.add_argument("--shares", default="0.5,0.25,0.0625", help="of the sets, kept in part d")
+    parser.add_argument("--seeds", type=int, default=3, help="curations of each share in part d")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
