@@ -46,7 +46,7 @@ VARIANT, LAYER = "anchor_aware", "last"
 UNTRAINED, ALL, RANDOM, CURATED = "untrained", "all", "random", "curated"
 KINDS = (UNTRAINED, ALL, RANDOM, CURATED)
 MASK_SEED = 1_000_003  # of the masks that reconstructions are compared with; no run is trained with it
-STEPS = 500
+STEPS = 250
 
 
 @dataclasses.dataclass(frozen=True)
