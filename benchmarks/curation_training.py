@@ -181,7 +181,7 @@ def _difference_table(curated: list[dict[str, Any]], random: list[dict[str, Any]
     columns = [(n, metric) for n in PER_CLASS for metric in ("accuracy", "macro_f1")]
     rows = []
     for source in sources:
-        differences = [np.subtract(*(_figures(runs, source, *column) for runs in (curated, random))) for column in columns]
+        differences = [np.array(_figures(curated, source, *column)) - _figures(random, source, *column) for column in columns]
         rows.append([source, *(_mean_sd(values.tolist(), "+") for values in differences)])
     return markdown_table(head, rows)
 
