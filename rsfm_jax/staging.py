@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import pathlib
 import shutil
+import sys
 import tempfile
 
 from rsfm_jax.errors import InputError
@@ -62,6 +63,9 @@ def resumable_folder(out: pathlib.Path, flag: str, asked: str) -> Iterator[pathl
         except InputError:
             shutil.rmtree(unfinished)
             _remove(made)
+            raise
+        except BaseException:
+            print(f"what is done is kept in {unfinished}; the same command goes on with it", file=sys.stderr)
             raise
         (unfinished / "asked").unlink()
         if out.exists():

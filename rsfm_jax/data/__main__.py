@@ -67,7 +67,7 @@ def _run() -> int:
         raise InputError("--sets and --rounds must be at least 1")
     config: Config = cli.loaded_config(_CONFIG, required=True)
     needed = _needed()
-    dataset = open_dataset(config.data.path)
+    dataset = open_dataset(config.data.path, config.data.curation)
     enough = [_report(measure(dataset, config.data, layout, _SETS.value, _ROUNDS.value), needed) for layout in dataset.layouts]
     return EXIT_OK if all(enough) else EXIT_TOO_SLOW
 

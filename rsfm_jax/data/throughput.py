@@ -21,6 +21,7 @@ from rsfm_jax.layouts import Layout
 from rsfm_jax.parallel.chips import GPU_PEAK_FLOPS, TPU_PEAK_FLOPS
 
 PEAK_FLOPS = TPU_PEAK_FLOPS | GPU_PEAK_FLOPS
+_LEAST_TIMES_READY = 4  # a round is at least so many times as long as what readers hold ready, which would count as read at once
 HOST_CORES = {"v5e": 28, "v5p": 52, "v6e": 22, "h100": 26, "h200": 28, "a100": 12}
 """Virtual CPUs of the host for each chip: cloud.google.com, machine types ct5lp-hightpu-8t, ct5p-hightpu-4t, ct6e-standard-8t,
 a3-highgpu-8g, a3-ultragpu-8g, a2-highgpu-8g."""
@@ -101,6 +102,7 @@ def stream_rate(dataset: Dataset, config: DataConfig, layout: Layout, batches: i
     with BatchStream(one, config, 0, 0, 1) as stream:
         step = 0
         ready = max(config.prefetch_batches, config.read_threads) * max(config.read_processes, 1) + config.read_processes
+        batches = max(batches, _LEAST_TIMES_READY * ready)
         for _ in range(ready):  # what the readers had made ahead says nothing of how fast they are
             stream.next(step)
             step += 1

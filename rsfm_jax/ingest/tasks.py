@@ -50,6 +50,8 @@ def run_tasks(folder: epath.Path, names: Sequence[str], do: Callable[[Any], Any]
       InputError: A task raised it, or Apache Beam is asked for and not installed.
     """
     todo = [name for name in names if not is_done(folder, name)]
+    if len(todo) < len(names):
+        print(f"{len(names) - len(todo)} of {len(names)} tasks were done by a run before")
     if beam_args is None or len(todo) == 1:
         for name in todo:
             _do_one(name, folder, do)

@@ -121,10 +121,12 @@ def test_a_killed_run_goes_on_where_it_was(folder, alone, tmp_path, signal_numbe
     assert process.returncode != 0
     assert not out.exists()
     done = {path.name.removesuffix(".output") for path in work.glob("dem-*.output")}
-    assert 2 <= len(done) < len(list(work.glob("dem-*.input")))
+    inputs = list(work.glob("dem-*.input"))
+    assert 2 <= len(done) < len(inputs)
     written = {(work / f"{name}.array_record").stat().st_ino for name in done}
     again = run_door("rsfm_jax.ingest", *words(folder, out))
     assert again.returncode == 0, again.stderr
+    assert f"{len(done)} of {len(inputs)} tasks were done by a run before" in again.stdout
     assert_equal_folders(alone, out)
     kept = {path.stat().st_ino for path in (out / "records").rglob("*.array_record*")}
     assert written <= kept  # their files were moved, not written again
