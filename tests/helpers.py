@@ -20,9 +20,9 @@ from rsfm_jax.config import Config, DataConfig, IngestConfig, ParallelConfig
 from rsfm_jax.data.dataset import Dataset
 from rsfm_jax.data.decode import Decoder
 from rsfm_jax.data.stream import BatchStream
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import OpenScene, open_scene
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.layouts import Layout, Slot
 from rsfm_jax.train.program import make_program
 from rsfm_jax.train.state import init_state
@@ -70,7 +70,7 @@ def write_scenes_yaml(folder: pathlib.Path, *scenes: dict[str, Any]) -> pathlib.
 
 def open_one(folder: pathlib.Path, **fields: Any) -> OpenScene:
     """Describes one scene, reads the description back and opens it."""
-    (found,) = read_scenes(write_scenes_yaml(folder, scene(**fields)))
+    (found,) = find_scenes(write_scenes_yaml(folder, scene(**fields)))
     return open_scene(found)
 
 

@@ -13,9 +13,9 @@ import yaml
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.describe import RASTERS, READERS, survey
+from rsfm_jax.ingest.fields import OPEN
 from rsfm_jax.ingest.products.product import Entry
 from rsfm_jax.ingest.raster import reading
-from rsfm_jax.ingest.scenes import OPEN
 
 _BAND = re.compile(r"(.+?)[_\-. ](B\d{1,2}|B8A|VV|VH|HH|HV|red|green|blue|nir)", re.IGNORECASE)
 _MASK = re.compile(r"(.+?)[_\-. ](fmask|cfmask|scl|qa|qa_pixel|pixel_qa|cloud_?mask|mask)", re.IGNORECASE)

@@ -5,28 +5,23 @@ description states what the files do not. For scale, offset and nodata the order
 Nothing is guessed: what is missing and needed is an `InputError` that names the file, the scene and the field.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import pathlib
 import re
 from typing import Any, Literal
 
-import yaml
-
-from rsfm_jax.errors import InputError, nearest
+from rsfm_jax.errors import InputError
 from rsfm_jax.ingest import conditions
 from rsfm_jax.ingest.conditions import Conditions, read_conditions
+from rsfm_jax.ingest.fields import NUMBERS, WORDS, known_fields, load_yaml, read_date, read_index, read_number, read_word, refuse_open
 from rsfm_jax.ingest.paths import gdal_path
 from rsfm_jax.sensors import Band, Sensor, get_sensor
 
-_NUMBERS = ("scale", "offset", "nodata")  # of a band, or of the scene for all its bands
-_WORDS = {"unit": ("dB", "power", "amplitude"), "complex": ("dB", "power", "amplitude")}  # likewise
-_SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", *_NUMBERS, *_WORDS, "baseline_offset_dn", "processing_baseline", "mask")
+_SCENE_FIELDS = ("id", "sensor", "acquired_utc", "bands", *NUMBERS, *WORDS, "baseline_offset_dn", "processing_baseline", "mask")
 _SCENE_FIELDS += conditions.FIELDS
-_BAND_FIELDS = ("file", "index", *_NUMBERS, *_WORDS)
+_BAND_FIELDS = ("file", "index", *NUMBERS, *WORDS)
 _MASK_FIELDS = ("file", "index", "invalid", "bits")
-OPEN = "?"  # stands in a draft for what the user must say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,28 +84,6 @@ class Scene:
     conditions: Conditions = Conditions()
 
 
-def read_scenes(folder: pathlib.Path) -> list[Scene]:
-    """Reads every `scenes.yaml` below a folder.
-
-    Args:
-      folder: The folder given to ``--scenes``.
-
-    Returns:
-      All scenes, in the order of the files' paths and of their entries.
-
-    Raises:
-      InputError: no folder, no description, no scene, or anything wrong in a description.
-    """
-    if not folder.is_dir():
-        raise InputError(f"--scenes={folder}: no such folder")
-    files = sorted(folder.rglob("scenes.yaml"))
-    if not files:
-        raise InputError(f"--scenes={folder}: no scenes.yaml in it or below; describe your GeoTIFFs in one (docs/data.md shows how)")
-    scenes = [scene for file in files for scene in read_file(file)]
-    check_unique(scenes)
-    return scenes
-
-
 def check_unique(scenes: list[Scene]) -> None:
     """Raises `InputError` when two scenes have one id, naming both places."""
     seen: dict[str, Scene] = {}
@@ -122,44 +95,13 @@ def check_unique(scenes: list[Scene]) -> None:
         seen[scene.id] = scene
 
 
-class _NoRepeats(yaml.SafeLoader):
-    """The safe YAML loader, which refuses a key that stands twice in a mapping instead of taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
-        if twice:
-            raise yaml.YAMLError(f"key {twice[0]!r} stands twice in the mapping that begins in line {node.start_mark.line + 1}")
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(file: pathlib.Path) -> Any:
-    """The content of a YAML file.
-
-    Args:
-      file: The file.
-
-    Returns:
-      What YAML makes of it.
-
-    Raises:
-      InputError: it is not valid YAML, a key stands twice in a mapping, or a date does not parse.
-    """
-    try:
-        return yaml.load(file.read_text(), _NoRepeats)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    except ValueError as error:  # the YAML reader itself parses timestamps
-        raise InputError(f"{file}: acquired_utc: a date does not parse ({error}); write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
-
-
 def read_file(file: pathlib.Path) -> list[Scene]:
     """The scenes of one `scenes.yaml`; raises `InputError` for anything wrong in it."""
     content = load_yaml(file)
     entries = content.get("scenes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{file}: field 'scenes' must be a list with at least one scene")
-    _known_fields(str(file), content, ("scenes",))
+    known_fields(str(file), content, ("scenes",))
     return [read_scene(file, f"scenes[{i}]", entry, file.parent) for i, entry in enumerate(entries)]
 
 
@@ -179,11 +121,11 @@ def read_scene(file: pathlib.Path, place: str, entry: Any, root: pathlib.Path) -
       InputError: anything wrong in the description.
     """
     where = f"{file}: {place}"
-    _known_fields(where, entry, _SCENE_FIELDS)
+    known_fields(where, entry, _SCENE_FIELDS)
     if not entry.get("id"):
         raise InputError(f"{where}: field 'id' is missing; give the scene a unique name")
     where = f"{file}: scene {str(entry['id'])!r}"
-    _refuse_open(where, entry)
+    refuse_open(where, entry)
     if "sensor" not in entry:
         raise InputError(f"{where}: field 'sensor' is missing; name one of rsfm_jax/sensors.py")
     try:
@@ -196,76 +138,13 @@ def read_scene(file: pathlib.Path, place: str, entry: Any, root: pathlib.Path) -
     return Scene(
         id=str(entry["id"]),
         sensor=sensor,
-        acquired_utc=_read_date(where, entry),
+        acquired_utc=read_date(where, entry),
         bands={str(name): _read_band(where, root, sensor, str(name), band, entry) for name, band in described.items()},
         mask=_read_mask(where, root, entry.get("mask")),
         baseline_offset_dn=_read_baseline_offset(where, sensor, entry),
         described_in=file,
         conditions=read_conditions(where, entry),
     )
-
-
-def _refuse_open(where: str, described: Any) -> None:
-    """Refuses a description in which a draft's question is not answered."""
-    for field, value in described.items() if isinstance(described, dict) else ():
-        if str(field).startswith(OPEN) or value == OPEN:
-            raise InputError(
-                f"{where}: {str(field)!r} is still open, as drafted ({field}: {value}); the comments above it say what is needed"
-            )
-        _refuse_open(f"{where}, {field}", value)
-
-
-def _known_fields(where: str, entry: Any, known: tuple[str, ...]) -> None:
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}: must be a mapping with the fields {', '.join(known)}")
-    for field in entry:
-        if field not in known:
-            raise InputError(f"{where}: unknown field {field!r} (known: {', '.join(known)}){nearest(str(field), known)}")
-
-
-def _read_date(where: str, entry: dict[str, Any]) -> datetime.datetime | None:
-    value = entry.get("acquired_utc")
-    if value is None:
-        raise InputError(f"{where}: field 'acquired_utc' is missing; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown")
-    if value == "unknown":
-        return None
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        value = datetime.datetime(value.year, value.month, value.day)
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            raise InputError(
-                f"{where}: acquired_utc={value!r} does not parse; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown"
-            ) from None
-    if not isinstance(value, datetime.datetime):
-        raise InputError(f"{where}: acquired_utc={value!r} is not a date; write YYYY-MM-DD, YYYY-MM-DDTHH:MM:SSZ, or unknown")
-    return value.replace(tzinfo=datetime.UTC) if value.tzinfo is None else value.astimezone(datetime.UTC)
-
-
-def _read_number(where: str, field: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, str):  # YAML reads 1e-4, without a point, as text
-        with contextlib.suppress(ValueError):
-            return float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: field {field!r} is {value!r}, it must be a number{', or none' if field == 'nodata' else ''}")
-    return float(value)
-
-
-def _read_word(where: str, field: str, value: Any) -> str | None:
-    if value is not None and value not in _WORDS[field]:
-        raise InputError(f"{where}: field {field!r} is {value!r}, it must be one of {', '.join(_WORDS[field])}")
-    return value
-
-
-def _read_index(where: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{where}: field 'index' is {value!r}, it must be a whole number from 1 (bands in a file count from 1)")
-    return value
 
 
 def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, described: Any, entry: dict[str, Any]) -> BandSource:
@@ -275,19 +154,19 @@ def _read_band(where: str, root: pathlib.Path, sensor: Sensor, name: str, descri
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     described = {"file": described} if isinstance(described, str) else described
-    _known_fields(where, described, _BAND_FIELDS)
+    known_fields(where, described, _BAND_FIELDS)
     if not isinstance(described.get("file"), str):
         raise InputError(f"{where}: field 'file' is missing")
-    merged = {field: described.get(field, entry.get(field)) for field in (*_NUMBERS, *_WORDS)}
+    merged = {field: described.get(field, entry.get(field)) for field in (*NUMBERS, *WORDS)}
     return BandSource(
         band,
         gdal_path(where, root, described["file"]),
-        _read_index(where, described.get("index")),
-        scale=_read_number(where, "scale", merged["scale"]),
-        offset=_read_number(where, "offset", merged["offset"]),
-        nodata="none" if merged["nodata"] == "none" else _read_number(where, "nodata", merged["nodata"]),
-        unit=_read_word(where, "unit", merged["unit"]),
-        complex_as=_read_word(where, "complex", merged["complex"]),
+        read_index(where, described.get("index")),
+        scale=read_number(where, "scale", merged["scale"]),
+        offset=read_number(where, "offset", merged["offset"]),
+        nodata="none" if merged["nodata"] == "none" else read_number(where, "nodata", merged["nodata"]),
+        unit=read_word(where, "unit", merged["unit"]),
+        complex_as=read_word(where, "complex", merged["complex"]),
     )
 
 
@@ -295,7 +174,7 @@ def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | N
     if described is None:
         return None
     where = f"{where}, mask"
-    _known_fields(where, described, _MASK_FIELDS)
+    known_fields(where, described, _MASK_FIELDS)
     invalid, bits = (described.get(field, []) for field in ("invalid", "bits"))
     numbers = isinstance(invalid, list) and isinstance(bits, list) and all(isinstance(v, int) for v in invalid + bits)
     if not isinstance(described.get("file"), str) or not numbers or not invalid + bits:
@@ -306,11 +185,11 @@ def _read_mask(where: str, root: pathlib.Path, described: Any) -> MaskSource | N
     if not all(0 <= bit < 32 for bit in bits):
         raise InputError(f"{where}: bits={bits} must be from 0 to 31")
     path = gdal_path(where, root, described["file"])
-    return MaskSource(path, _read_index(where, described.get("index")) or 1, tuple(invalid), tuple(bits))
+    return MaskSource(path, read_index(where, described.get("index")) or 1, tuple(invalid), tuple(bits))
 
 
 def _read_baseline_offset(where: str, sensor: Sensor, entry: dict[str, Any]) -> float:
-    stated = _read_number(where, "baseline_offset_dn", entry.get("baseline_offset_dn"))
+    stated = read_number(where, "baseline_offset_dn", entry.get("baseline_offset_dn"))
     baseline = entry.get("processing_baseline")
     if not sensor.needs_baseline_offset:
         if stated is not None or baseline is not None:

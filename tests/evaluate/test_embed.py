@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rsfm_jax.errors import InputError  # noqa: E402
 from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene, map_scene  # noqa: E402
-from rsfm_jax.ingest.scenes import read_scenes  # noqa: E402
+from rsfm_jax.ingest.describe import find_scenes  # noqa: E402
 from rsfm_jax.torch.modeling_rsfm import RSFMEncoder  # noqa: E402
 from tests.evaluate.scenes import BANDS, GSD, LEFT, PATCH, SENSOR, TOP, WIDTH, digital_numbers, make_model, make_scene, physical  # noqa: E402
 from tests.helpers import REPO, scene, write_scenes_yaml  # noqa: E402
@@ -96,7 +96,7 @@ def test_a_scene_of_scenes_yaml_is_taken_too(tmp_path, model):
     bands = {name: {"file": "scene.tif", "index": i} for i, name in enumerate(BANDS, start=1)}
     described = make_scene(tmp_path, 20, 20)
     write_scenes_yaml(tmp_path, scene(id="named", sensor=SENSOR, acquired_utc="unknown", bands=bands))
-    (found,) = read_scenes(tmp_path)
+    (found,) = find_scenes(tmp_path)
     assert embed_scene(model, found, tmp_path / "one.tif")["scene"] == "named"
     embed_scene(model, described, tmp_path / "two.tif")
     with rasterio.open(tmp_path / "one.tif") as one, rasterio.open(tmp_path / "two.tif") as two:

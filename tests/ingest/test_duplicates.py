@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.duplicates import Duplicate, find_duplicates
 from rsfm_jax.ingest.raster import open_scene
-from rsfm_jax.ingest.scenes import read_scenes
 from tests.helpers import ingest, manifest, one_slot, records, run_door, scene, write_geotiff, write_scenes_yaml
 
 SECOND = "2020-06-01T10:50:31Z"
@@ -17,7 +17,7 @@ def _noise(seed=0, size=64, dtype="int16"):
 
 
 def _open(folder, *scenes):
-    return [open_scene(found) for found in read_scenes(write_scenes_yaml(folder, *scenes))]
+    return [open_scene(found) for found in find_scenes(write_scenes_yaml(folder, *scenes))]
 
 
 def _found(folder, *scenes):
@@ -140,6 +140,6 @@ def test_a_series_is_told_apart_by_little_reading(tmp_path):
 
 
 def test_the_real_dates_of_one_place_are_no_duplicates(repo):
-    scenes = [open_scene(found) for found in read_scenes(repo / "examples" / "scenes")]
+    scenes = [open_scene(found) for found in find_scenes(repo / "examples" / "scenes")]
     with ChipReader() as reader:
         assert find_duplicates(scenes, reader) == []

@@ -11,9 +11,9 @@ from rasterio.warp import transform
 from configs import demo
 from rsfm_jax.config import IngestConfig
 from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import open_scene
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.layouts import Layout, Slot, layout_from_dict
 from tests.helpers import ingest, manifest, one_slot, records, scene, valid_pixels, write_geotiff, write_scenes_yaml
 
@@ -24,7 +24,7 @@ DEMO_SLOTS = [(layout, i) for layout in demo.layouts() for i in range(len(layout
 @pytest.fixture(scope="module")
 def demo_bands(repo):
     """Band sources of the example scenes by scene id."""
-    return {found.id: open_scene(found).bands for found in read_scenes(repo / "examples" / "scenes")}
+    return {found.id: open_scene(found).bands for found in find_scenes(repo / "examples" / "scenes")}
 
 
 @pytest.fixture(scope="module")

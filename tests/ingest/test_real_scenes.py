@@ -10,9 +10,9 @@ import rasterio
 
 from rsfm_jax.config import IngestConfig
 from rsfm_jax.ingest.coordinates import to_lonlat
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.pipeline import run_ingest
 from rsfm_jax.ingest.raster import open_scene
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.sensors import SENSORS
 from tests.helpers import manifest, scene, write_scenes_yaml
 
@@ -365,7 +365,7 @@ AS_STATED = [  # what a user writes, then what is expected: system, columns x ro
 def test_files_are_understood_as_they_are(shared_data, tmp_path, file, sensor, band, index, day, fields, epsg, size, nodata, scale, lonlat):
     bands = {band: {"file": str(shared_data / file), "index": index}}
     folder = write_scenes_yaml(tmp_path, scene(sensor=sensor, acquired_utc=day, bands=bands, **fields))
-    (found,) = read_scenes(folder)
+    (found,) = find_scenes(folder)
     opened = open_scene(found)
     raster = opened.bands[band]
     assert opened.stated_crs.to_epsg() == epsg

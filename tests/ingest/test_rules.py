@@ -8,8 +8,8 @@ import pytest
 
 from rsfm_jax.config import IngestConfig, to_dict
 from rsfm_jax.errors import InputError
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.fitting import candidates, season
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import plan_sets
 from rsfm_jax.layouts import Layout, Slot, layout_from_dict
 from tests.helpers import scene, write_geotiff, write_scenes_yaml
@@ -111,7 +111,7 @@ def test_clouds_are_limited_and_must_be_stated():
 @pytest.mark.parametrize(("stated", "read"), [(None, None), (0, 0.0), (12.5, 12.5), (100, 100.0)])
 def test_clouds_are_read_from_the_description(tmp_path, stated, read):
     write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
-    (found,) = read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
+    (found,) = find_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
     assert found.conditions.cloud_percent == read
 
 
@@ -119,7 +119,7 @@ def test_clouds_are_read_from_the_description(tmp_path, stated, read):
 def test_impossible_clouds_are_refused(tmp_path, stated):
     write_geotiff(tmp_path / "dem.tif", np.ones((8, 8), np.int16))
     with pytest.raises(InputError, match=rf"scene 'one': field 'cloud_percent' is {stated:g}, it must be a number from 0 to 100"):
-        read_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
+        find_scenes(write_scenes_yaml(tmp_path, scene(cloud_percent=stated)))
 
 
 def test_a_layouts_cloud_limit_does_not_ask_radar_and_terrain():

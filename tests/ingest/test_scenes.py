@@ -8,7 +8,7 @@ import yaml
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.conditions import Conditions
-from rsfm_jax.ingest.scenes import read_scenes
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.layouts import Layout, Slot
 from tests.helpers import open_one, scene, write_geotiff, write_scenes_yaml
 
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def _read(folder, **fields):
-    (found,) = read_scenes(write_scenes_yaml(folder, scene(**fields)))
+    (found,) = find_scenes(write_scenes_yaml(folder, scene(**fields)))
     return found
 
 
@@ -109,7 +109,7 @@ def test_numbers_may_be_written_with_an_exponent(folder):
     (folder / "scenes.yaml").write_text(
         "scenes: [{id: a, sensor: dem, acquired_utc: unknown, bands: {elevation: dem.tif}, scale: 1e-4, nodata: -3.4e+38}]"
     )
-    (found,) = read_scenes(folder)
+    (found,) = find_scenes(folder)
     assert (found.bands["elevation"].scale, found.bands["elevation"].nodata) == (1e-4, -3.4e38)
 
 
@@ -117,7 +117,7 @@ def test_every_description_below_the_folder_is_read_in_order(tmp_path):
     for name in ("b", "a"):
         write_geotiff(tmp_path / name / "dem.tif", np.ones((4, 4), np.int16))
         write_scenes_yaml(tmp_path / name, scene(id=f"{name}1"), scene(id=f"{name}0"))
-    assert [found.id for found in read_scenes(tmp_path)] == ["a1", "a0", "b1", "b0"]
+    assert [found.id for found in find_scenes(tmp_path)] == ["a1", "a0", "b1", "b0"]
 
 
 @pytest.mark.parametrize(
@@ -166,19 +166,19 @@ def test_a_wrong_field_is_named_with_its_file(folder, fields, message):
 def test_a_description_without_scenes_is_refused(folder, text):
     (folder / "scenes.yaml").write_text(text)
     with pytest.raises(InputError, match=r"scenes\.yaml: field 'scenes' must be a list with at least one scene"):
-        read_scenes(folder)
+        find_scenes(folder)
 
 
 def test_broken_yaml_is_refused(folder):
     (folder / "scenes.yaml").write_text("scenes: [")
     with pytest.raises(InputError, match=r"scenes\.yaml: not valid YAML: [^\n]*line 1[^\n]*$"):
-        read_scenes(folder)
+        find_scenes(folder)
 
 
 def test_ids_are_unique_across_descriptions(folder):
     write_scenes_yaml(folder, scene(), scene())
     with pytest.raises(InputError, match="scene id 'one' is used twice"):
-        read_scenes(folder)
+        find_scenes(folder)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_scale_without_an_offset_is_refused_where_the_sensor_has_one(tmp_path)
 def test_a_key_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "scenes.yaml").write_text("scenes:\n- id: a\n  sensor: dem\n  sensor: dsm\n")
     with pytest.raises(InputError, match="key 'sensor' stands twice in the mapping that begins in line 2"):
-        read_scenes(tmp_path)
+        find_scenes(tmp_path)
 
 
 def test_an_unknown_field_beside_scenes_is_refused(folder):
@@ -213,7 +213,7 @@ def test_an_unknown_field_beside_scenes_is_refused(folder):
     file = folder / "scenes.yaml"
     file.write_text(file.read_text() + "\nscene: []\n")
     with pytest.raises(InputError, match="unknown field 'scene'"):
-        read_scenes(folder)
+        find_scenes(folder)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,10 @@ def test_the_examples_of_the_manual_are_right(repo, tmp_path):
         for described in [*entry["bands"].values(), entry.get("mask", "mask.tif")]:
             write_geotiff(tmp_path / (described if isinstance(described, str) else described["file"]), np.ones((4, 4), np.int16))
     (tmp_path / "scenes.yaml").write_text(description)
-    optical, elevation = read_scenes(tmp_path)
+    optical, elevation = find_scenes(tmp_path)
     assert (optical.baseline_offset_dn, optical.mask.invalid) == (-1000, (0, 1, 3, 8, 9, 10))
     assert (elevation.acquired_utc, elevation.bands["elevation"].nodata) == (None, -9999)
-    (layout,) = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
-    eval(layout, {"Layout": Layout, "Slot": Slot}).validate("manual")
+    layouts = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
+    assert len(layouts) == 2
+    for layout in layouts:
+        eval(layout, {"Layout": Layout, "Slot": Slot}).validate("manual")

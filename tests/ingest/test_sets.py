@@ -6,9 +6,9 @@ import rasterio
 
 from configs import demo
 from rsfm_jax.config import IngestConfig
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.draft import draft_layouts
 from rsfm_jax.ingest.raster import open_scene, to_lonlat
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.sets import candidates, plan_sets
 from rsfm_jax.layouts import Layout, Slot
 from tests.helpers import one_slot, scene, write_geotiff, write_scenes_yaml
@@ -18,7 +18,7 @@ NO_SPLIT = IngestConfig()
 
 
 def _open(folder, *scenes):
-    return [open_scene(found) for found in read_scenes(write_scenes_yaml(folder, *scenes))]
+    return [open_scene(found) for found in find_scenes(write_scenes_yaml(folder, *scenes))]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def series(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo_scenes(repo):
-    return [open_scene(found) for found in read_scenes(repo / "examples" / "scenes")]
+    return [open_scene(found) for found in find_scenes(repo / "examples" / "scenes")]
 
 
 def _dates(count, **more):

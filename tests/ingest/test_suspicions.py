@@ -10,8 +10,8 @@ import rasterio.shutil
 
 from rsfm_jax.errors import InputError
 from rsfm_jax.ingest.chips import ChipReader
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.raster import open_scene
-from rsfm_jax.ingest.scenes import read_scenes
 from rsfm_jax.ingest.suspicions import border_connected, check_values
 from tests.helpers import ingest, manifest, one_slot, open_one, records, scene, valid_pixels, write_geotiff, write_scenes_yaml
 
@@ -214,6 +214,6 @@ def test_no_real_delivery_is_asked_about(repo, shared_data, tmp_path):
                 some = dict(zip("RGBN", bands[first : first + 4], strict=False))
                 entries.append(scene(id=f"{number}-{first}", sensor="naip", bands=some))
     assert len(entries) > 90
-    opened = [open_scene(found) for found in read_scenes(write_scenes_yaml(tmp_path, *entries))]
+    opened = [open_scene(found) for found in find_scenes(write_scenes_yaml(tmp_path, *entries))]
     with ChipReader() as reader:
         check_values(opened, reader)

@@ -17,8 +17,9 @@ from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task_sources import Imagery
 from rsfm_jax.geo import Rect, year_and_day
 from rsfm_jax.ingest.chips import ChipReader, physical
+from rsfm_jax.ingest.describe import find_scenes
 from rsfm_jax.ingest.raster import BandRaster, OpenScene, open_scene, to_lonlat
-from rsfm_jax.ingest.scenes import Scene, read_scene, read_scenes
+from rsfm_jax.ingest.scenes import Scene, read_scene
 from rsfm_jax.ingest.statistics import RangeCheck
 
 
@@ -195,7 +196,7 @@ def _scenes(source: Imagery, root: pathlib.Path, file: pathlib.Path) -> list[Sce
         folder = root / source.images
         if not folder.is_dir() or not any(folder.rglob("scenes.yaml")):
             raise InputError(f"{file}: source: images: {folder} is no folder with a scenes.yaml in it")
-        return read_scenes(folder)
+        return find_scenes(folder)
     if not isinstance(source.images, list) or not source.images:
         raise InputError(f"{file}: source: images: expected a list of scenes with the fields of scenes.yaml, or the folder of one")
     return [read_scene(file, f"source: images[{i}]", entry, root) for i, entry in enumerate(source.images)]

@@ -8,7 +8,8 @@ from typing import Any
 
 from rsfm_jax.errors import InputError, nearest
 from rsfm_jax.evaluate.scenes.embed import embed_chips, embed_scene
-from rsfm_jax.ingest.scenes import Scene, read_scenes
+from rsfm_jax.ingest.describe import find_scenes
+from rsfm_jax.ingest.scenes import Scene
 from rsfm_jax.torch.folders import read_config
 
 SUMMARY = "summary.json"
@@ -69,7 +70,7 @@ def choose_scenes(
     Raises:
       InputError: As `embed_folder`.
     """
-    known = {scene.id: scene for scene in read_scenes(scenes)}
+    known = {scene.id: scene for scene in find_scenes(scenes)}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"--scene={unknown[0]}: not in {scenes}{nearest(unknown[0], known)}")

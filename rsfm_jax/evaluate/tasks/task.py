@@ -16,7 +16,7 @@ from rsfm_jax.evaluate.tasks.fields import parse
 from rsfm_jax.evaluate.tasks.restored_source import Restored
 from rsfm_jax.evaluate.tasks.task_extras import Noise, Retrieval
 from rsfm_jax.evaluate.tasks.task_sources import Catalogue, Points, Rasters, Value
-from rsfm_jax.ingest.scenes import load_yaml
+from rsfm_jax.ingest.fields import load_yaml
 
 FIGURES = {  # of each kind, the one that ranks first; figures in `LESS_IS_BETTER` are the better the smaller
     "classification": ("accuracy", "macro_f1", "weighted_f1", "mean_iou", "log_loss", "brier", "ece"),
