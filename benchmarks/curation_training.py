@@ -150,7 +150,7 @@ def section(experiment: Experiment, counts: dict[str, int], done: dict[str, list
     probes = {name: [row for found in done[kind] for row in found["probes"]] for kind, name in names.items()}
     lines = [
         f"Made by `python benchmarks/curation_training.py --seeds={seeds} --steps={experiment.steps} --target={experiment.target}`. "
-        f"Mean ± standard deviation over {seeds} seeds.",
+        + (f"Mean ± standard deviation over {seeds} seeds." if seeds > 1 else "One seed, so nothing says how far chance goes."),
         "",
         "Error of the masked reconstruction over all sets of the dataset, of each layout: mean, and 95th percentile over the sets.",
         "",
@@ -181,14 +181,14 @@ def _difference_table(curated: list[dict[str, Any]], random: list[dict[str, Any]
     columns = [(n, metric) for n in PER_CLASS for metric in ("accuracy", "macro_f1")]
     rows = []
     for source in sources:
-        differences = [np.array(_figures(curated, source, *column)) - _figures(random, source, *column) for column in columns]
+        differences = [_figures(curated, source, *column) - _figures(random, source, *column) for column in columns]
         rows.append([source, *(_mean_sd(values.tolist(), "+") for values in differences)])
     return markdown_table(head, rows)
 
 
-def _figures(runs: list[dict[str, Any]], source: str, per_class: int | None, metric: str) -> list[float]:
+def _figures(runs: list[dict[str, Any]], source: str, per_class: int | None, metric: str) -> np.ndarray:
     """A metric of the probes, seed by seed."""
-    return [row[metric] for run in runs for row in run["probes"] if (row["source"], row["per_class"]) == (source, per_class)]
+    return np.array([row[metric] for run in runs for row in run["probes"] if (row["source"], row["per_class"]) == (source, per_class)])
 
 
 def _mean_sd(values: Sequence[float], sign: str = "") -> str:

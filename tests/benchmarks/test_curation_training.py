@@ -61,7 +61,7 @@ def test_a_run_reads_the_curated_sets_is_measured_on_all_and_is_not_done_again(e
     config.train.seed = MASK_SEED
     alone = jax.jit(functools.partial(loss_fn, model=abstract_model(trained.spec), config=config, layout=layout))
     for row in (0, 9, len(source) - 1):
-        batch = {"global_index": np.uint32([row] * 2)} | Decoder(dataset, layout).batch(iter([source[row]] * 2), 2)
+        batch = {"global_index": np.array([row] * 2, np.uint32)} | Decoder(dataset, layout).batch(iter([source[row]] * 2), 2)
         loss, _ = alone(trained.params, batch=batch)
         assert errors[row] == pytest.approx(float(loss), rel=1e-4)
     workdir.rename(workdir.with_name("away"))
