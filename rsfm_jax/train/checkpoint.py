@@ -5,6 +5,7 @@ folder, which the next start removes. Restoring works on any mesh.
 """
 
 import contextlib
+import pathlib
 from typing import Any
 
 from absl import logging
@@ -18,6 +19,11 @@ from rsfm_jax.train.state import TrainState
 
 FOLDER = "checkpoints"
 UNREADABLE = (ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)  # what Orbax raises for a damaged checkpoint
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    """Orbax refuses to write below a relative path; one with a scheme, as gs://, is absolute."""
+    return folder if folder.is_absolute() else epath.Path(pathlib.Path.cwd() / folder)
 
 
 class Checkpoints:
@@ -40,7 +46,7 @@ class Checkpoints:
             create=keep is not None,
             read_only=keep is None,
         )
-        self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
+        self._manager = ocp.CheckpointManager(_absolute(workdir) / FOLDER, options=options)
         self.newest: int | None = None
 
     def __enter__(self) -> "Checkpoints":

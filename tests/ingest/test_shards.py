@@ -103,6 +103,11 @@ def test_shards_of_another_size_hold_the_same_records(folder, alone, tmp_path):
     assert pixels[0] == pixels[1]
 
 
+def _heeds_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_goes_on_where_it_was(folder, alone, tmp_path, signal_number, workers):
@@ -112,7 +117,9 @@ def test_a_killed_run_goes_on_where_it_was(folder, alone, tmp_path, signal_numbe
     command = [sys.executable, "-m", "rsfm_jax.ingest", *words(folder, out, f"--workers={workers}")]
     for _ in range(5):  # on a busy machine it may end before the signal comes
         shutil.rmtree(out, ignore_errors=True)
-        process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_heeds_ctrl_c
+        )
         while len(list(work.glob("dem-*.output"))) < 2 and process.poll() is None:
             time.sleep(0.005)
         os.killpg(process.pid, signal_number)

@@ -55,6 +55,17 @@ def test_saved_and_restored_bit_for_bit_with_all_that_belongs_to_it(
         assert leaf.sharding == abstract.sharding
 
 
+def test_a_folder_named_from_where_the_program_is(made: Parts, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with Checkpoints(epath.Path("runs/one"), keep=1) as checkpoints:
+        checkpoints.save(2, made.state, _POSITION, {})
+    with Checkpoints(epath.Path("runs/one"), keep=None) as checkpoints:
+        state, position = checkpoints.restore(2, made.abstract)
+    assert position == _POSITION
+    assert_equal(state, made.state)
+    assert (tmp_path / "runs" / "one" / "checkpoints" / "2").is_dir()
+
+
 @pytest.mark.parametrize("sizes", [(1, 1), (4, 2)])
 def test_restored_onto_another_mesh(made: Parts, tiny: Config, tiny_dataset: Dataset, tmp_path: pathlib.Path, sizes: tuple[int, int]):
     other = parts(tiny, tiny_dataset, *sizes)
